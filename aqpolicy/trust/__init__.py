@@ -1,1 +1,58 @@
-"""To be written."""
+"""What signed bytes are made of: canonical JSON, digests, keys, envelopes, notes, Merkle trees.
+
+Input: bytes and keys; output: verified bytes or a `TrustError`. Nothing here
+knows what the bytes mean. Start at `open_envelope` and `load_keyring`.
+"""
+
+from aqpolicy.trust.base64text import decode_base64, encode_base64
+from aqpolicy.trust.canonical import canonical_json, parse_canonical
+from aqpolicy.trust.digest import digest_text, example_key, sha256
+from aqpolicy.trust.durable import replace_file, write_new
+from aqpolicy.trust.envelope import open_envelope, pre_authentication, seal
+from aqpolicy.trust.keyring import ROLES, Keyring, load_keyring, parse_keyring
+from aqpolicy.trust.keys import SigningKey, VerifyKey, load_signing_key, load_verify_key
+from aqpolicy.trust.merkle import (
+    Frontier,
+    consistency_path,
+    inclusion_path,
+    leaf_hash,
+    node_hash,
+    root_of,
+    verify_consistency,
+    verify_inclusion,
+)
+from aqpolicy.trust.note import Checkpoint, open_checkpoint, sign_checkpoint
+
+__all__ = [
+    "ROLES",
+    "Checkpoint",
+    "Frontier",
+    "Keyring",
+    "SigningKey",
+    "VerifyKey",
+    "canonical_json",
+    "consistency_path",
+    "decode_base64",
+    "digest_text",
+    "encode_base64",
+    "example_key",
+    "inclusion_path",
+    "leaf_hash",
+    "load_keyring",
+    "load_signing_key",
+    "load_verify_key",
+    "node_hash",
+    "open_checkpoint",
+    "open_envelope",
+    "parse_canonical",
+    "parse_keyring",
+    "pre_authentication",
+    "replace_file",
+    "root_of",
+    "seal",
+    "sha256",
+    "sign_checkpoint",
+    "verify_consistency",
+    "verify_inclusion",
+    "write_new",
+]

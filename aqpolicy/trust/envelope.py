@@ -1,0 +1,106 @@
+"""Signed envelopes (DSSE v1): a payload, its type, and signatures over both.
+
+The type is part of what is signed, so a signature made for one purpose is worth
+nothing for another. Callers use the bytes that `open_envelope` returns and
+nothing else of the file.
+
+Source:
+    github.com/secure-systems-lab/dsse, protocol.md and envelope.md, v1.0.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from aqpolicy.errors import CanonicalError, SignatureError
+from aqpolicy.trust.base64text import decode_base64, encode_base64
+from aqpolicy.trust.canonical import canonical_json, parse_canonical
+from aqpolicy.trust.keys import SIGNATURE_BYTES, SigningKey, VerifyKey
+
+LARGEST_SIGNATURES: Final = 16
+"""How many signatures one envelope may carry."""
+
+
+def pre_authentication(payload_type: str, payload: bytes) -> bytes:
+    """Return what is signed: the DSSE pre-authentication encoding of type and payload.
+
+    Raises:
+        CanonicalError: The type holds a lone surrogate.
+    """
+    try:
+        kind = payload_type.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CanonicalError("a payload type holds a lone surrogate") from error
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def seal(payload_type: str, payload: bytes, signers: Sequence[SigningKey]) -> bytes:
+    """Return the envelope of a payload, signed by all signers, as canonical JSON.
+
+    Raises:
+        SignatureError: There is no signer, there are too many, or one is named twice.
+    """
+    if not 1 <= len(signers) <= LARGEST_SIGNATURES:
+        raise SignatureError(f"an envelope needs 1 to {LARGEST_SIGNATURES} signers")
+    message = pre_authentication(payload_type, payload)
+    signatures = [{"keyid": key.verify_key.label, "sig": encode_base64(key.sign(message))} for key in signers]
+    if len({signature["keyid"] for signature in signatures}) != len(signatures):
+        raise SignatureError("one key signs an envelope twice")
+    return canonical_json(
+        {"payload": encode_base64(payload), "payloadType": payload_type, "signatures": signatures},
+    )
+
+
+def open_envelope(data: bytes, payload_type: str, trusted: Sequence[VerifyKey]) -> bytes:
+    """Return the payload of an envelope that a trusted key signed.
+
+    Signatures by keys that are not trusted are passed over; a signature that
+    claims a trusted key and fails condemns the envelope.
+
+    Trust:
+        data is untrusted; trusted comes from the operator's keyring.
+
+    Raises:
+        SignatureError: No trusted key is given, none signed, or a signature of one fails.
+        CanonicalError: The bytes are no canonical envelope of this payload type.
+    """
+    if not trusted:
+        raise SignatureError(f"the keyring lists no key that may sign `{payload_type}`")
+    payload, signatures = _parse(data, payload_type)
+    message = pre_authentication(payload_type, payload)
+    known = {key.label: key for key in trusted}
+    signers = [label for label in signatures if label in known]
+    for label in signers:
+        known[label].verify(signatures[label], message)
+    if not signers:
+        names = ", ".join(f"`{ascii(label)[1:-1]:.80}`" for label in signatures)
+        raise SignatureError(f"no trusted key signed this `{payload_type}`; it is signed by {names}")
+    return payload
+
+
+def _parse(data: bytes, payload_type: str) -> tuple[bytes, dict[str, bytes]]:
+    value = parse_canonical(data)
+    if not isinstance(value, dict) or set(value) != {"payload", "payloadType", "signatures"}:
+        raise CanonicalError("an envelope has `payload`, `payloadType` and `signatures`, nothing else")
+    if value["payloadType"] != payload_type:
+        raise CanonicalError(f"the envelope is not of the type `{payload_type}`")
+    if not isinstance(value["payload"], str):
+        raise CanonicalError("the payload of an envelope is not a text")
+    return decode_base64(value["payload"]), _parse_signatures(value["signatures"])
+
+
+def _parse_signatures(items: object) -> dict[str, bytes]:
+    if not isinstance(items, list) or not 1 <= len(items) <= LARGEST_SIGNATURES:
+        raise CanonicalError(f"an envelope carries 1 to {LARGEST_SIGNATURES} signatures")
+    signatures: dict[str, bytes] = {}
+    for item in items:
+        if not isinstance(item, dict) or set(item) != {"keyid", "sig"}:
+            raise CanonicalError("a signature of an envelope has `keyid` and `sig`, nothing else")
+        label, text = item["keyid"], item["sig"]
+        if not isinstance(label, str) or not isinstance(text, str) or label in signatures:
+            raise CanonicalError("a signature of an envelope is ill-formed or there twice")
+        signatures[label] = decode_base64(text)
+        if len(signatures[label]) != SIGNATURE_BYTES:
+            raise CanonicalError("a signature of an envelope has the wrong length")
+    return signatures
