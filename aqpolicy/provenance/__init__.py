@@ -1,1 +1,37 @@
-"""To be written."""
+"""Manifests of signed observations: what is known of each example, and who says so.
+
+Input: observations and keys, or a manifest file and a keyring; output: a
+manifest file, or a `Manifest` of which every byte was verified. Start at
+`issue_manifest` and `load_manifest`.
+"""
+
+from aqpolicy.provenance.issue import encode_manifest, issue_manifest
+from aqpolicy.provenance.manifest import ISSUER_ROLE, Manifest, decode_manifest, load_manifest
+from aqpolicy.provenance.observation import (
+    ConsensusEvent,
+    Credential,
+    Field,
+    Observation,
+    Session,
+    example_digest,
+    label_digest,
+)
+from aqpolicy.provenance.proof import LabelProof, verify_label_proof
+
+__all__ = [
+    "ISSUER_ROLE",
+    "ConsensusEvent",
+    "Credential",
+    "Field",
+    "LabelProof",
+    "Manifest",
+    "Observation",
+    "Session",
+    "decode_manifest",
+    "encode_manifest",
+    "example_digest",
+    "issue_manifest",
+    "label_digest",
+    "load_manifest",
+    "verify_label_proof",
+]

@@ -1,0 +1,168 @@
+"""Bytes that a stranger gives us raise the errors of bundles and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aqpolicy.bundle import (
+    NO_LIMIT,
+    AttributeTable,
+    BudgetTable,
+    Bundle,
+    Row,
+    Tables,
+    decode_bundle,
+    encode_bundle,
+    open_bundle,
+    seal_bundle,
+)
+from aqpolicy.errors import BundleError, BundleSignatureError, MalformedBundleError
+from aqpolicy.trust import Keyring, SigningKey, canonical_json
+
+KEY = SigningKey.from_seed("author", bytes(range(32)))
+KEYRING = Keyring.of([("policy-author", KEY.verify_key)])
+ERROR = Row("deny", "error", (0,), (NO_LIMIT,), (0,), (), "an attribute is missing")
+SOME = Row("admit", "granted", (1_000_000,), (NO_LIMIT,), (1_000_000,), ("all",), "everything")
+BUNDLE = Bundle(
+    tables=Tables(
+        groups=("head",),
+        attributes=(AttributeTable("consensus", "numeric", (), (0, 500_000), 1_000_000, 1, (0, 1)),),
+        rows=(ERROR, SOME),
+        row_of_vector={1: 1},
+        budgets=(BudgetTable("any", (0,), 6_000_000, NO_LIMIT, 10**9, NO_LIMIT, "halt"),),
+    ),
+    policy_name="p",
+    policy_version="1.0.0",
+    taxonomy="t@1",
+    parameters=((("head.weight", (2, 8)),),),
+    digests={"source": "sha256:00"},
+    source_map={"all": "policy.aqp:3"},
+    findings=(),
+)
+PAYLOAD = encode_bundle(BUNDLE)
+FILE = seal_bundle(PAYLOAD, [KEY])
+
+
+@pytest.mark.parametrize("position", range(0, len(FILE), 7))
+def test_no_flipped_bit_is_accepted(position: int) -> None:
+    data = bytearray(FILE)
+    data[position] ^= 1
+    with pytest.raises(BundleError):
+        open_bundle(bytes(data), KEYRING)
+
+
+@pytest.mark.parametrize("size", [0, 1, len(FILE) // 2, len(FILE) - 1])
+def test_no_cut_file_is_accepted(size: int) -> None:
+    with pytest.raises(BundleError):
+        open_bundle(FILE[:size], KEYRING)
+
+
+def test_no_file_without_signatures_is_accepted() -> None:
+    envelope = json.loads(FILE)
+    envelope["signatures"] = []
+    with pytest.raises(BundleError):
+        open_bundle(canonical_json(envelope), KEYRING)
+
+
+def test_an_exchanged_payload_is_not_accepted() -> None:
+    one, other = json.loads(FILE), json.loads(seal_bundle(PAYLOAD.replace(b'"p"', b'"q"'), [KEY]))
+    one["payload"] = other["payload"]
+    with pytest.raises(BundleSignatureError):
+        open_bundle(canonical_json(one), KEYRING)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=100, deadline=None)
+def test_noise_is_refused_with_our_errors(noise: bytes) -> None:
+    with pytest.raises(BundleError):
+        open_bundle(noise, KEYRING)
+    with pytest.raises(MalformedBundleError):
+        decode_bundle(noise)
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path of every member and element."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+TREE = json.loads(PAYLOAD)
+PLACES = list(places(TREE))
+
+
+def changed(path: tuple[str | int, ...], change: Callable[[dict | list, str | int], None]) -> bytes:
+    tree = copy.deepcopy(TREE)
+    holder = tree
+    for key in path[:-1]:
+        holder = holder[key]
+    change(holder, path[-1])
+    return canonical_json(tree)
+
+
+@pytest.mark.parametrize("path", PLACES, ids=lambda path: ".".join(map(str, path)))
+def test_a_value_of_another_type_is_refused(path: tuple[str | int, ...]) -> None:
+    def spoil(holder: dict | list, key: str | int) -> None:
+        holder[key] = True
+
+    with pytest.raises(MalformedBundleError):
+        decode_bundle(changed(path, spoil))
+
+
+FIXED = [path for path in PLACES if isinstance(path[-1], str) and path[0] not in ("digests", "source_map")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FIXED if path[:2] != ("tables", "vectors") or len(path) == 2],
+    ids=lambda p: ".".join(map(str, p)),
+)
+def test_a_missing_member_is_refused(path: tuple[str | int, ...]) -> None:
+    def remove(holder: dict | list, key: str | int) -> None:
+        del holder[key]
+
+    with pytest.raises(MalformedBundleError):
+        decode_bundle(changed(path, remove))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("tables", "vectors", "1"), 0),
+        (("tables", "vectors", "1"), 2),
+        (("tables", "rows", 1, "shares"), [1_000_001]),
+        (("tables", "rows", 1, "shares"), [-1]),
+        (("tables", "rows", 1, "shares"), [0]),
+        (("tables", "rows", 1, "shares"), [1_000_000, 1_000_000]),
+        (("tables", "rows", 0, "shares"), [1_000_000]),
+        (("tables", "rows", 0, "cause"), "granted"),
+        (("tables", "rows", 1, "norms"), [-2]),
+        (("tables", "rows"), []),
+        (("tables", "budgets", 0, "groups"), [1]),
+        (("tables", "budgets", 0, "on_exhaust"), "ignore"),
+        (("tables", "attributes", 0, "breaks"), [500_000, 0]),
+        (("tables", "attributes", 0, "high"), -1),
+        (("tables", "attributes", 0, "step"), 0),
+        (("tables", "attributes", 0, "vectors"), ["1"]),
+        (("tables", "attributes", 0, "vectors"), ["0", "0x1"]),
+        (("tables", "groups"), ["head", "head"]),
+        (("parameters",), []),
+        (("parameters",), [[["w", [1]], ["w", [1]]]]),
+        (("language",), 2),
+        (("format",), "aqpolicy bundle 2"),
+    ],
+    ids=str,
+)
+def test_an_impossible_value_is_refused(path: tuple[str | int, ...], value: object) -> None:
+    def put(holder: dict | list, key: str | int) -> None:
+        holder[key] = value
+
+    with pytest.raises(MalformedBundleError):
+        decode_bundle(changed(path, put))
