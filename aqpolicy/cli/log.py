@@ -1,0 +1,151 @@
+"""`aqpolicy log`: verify and show the lineage log of a run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aqpolicy.units import micro_text
+
+if TYPE_CHECKING:
+    from aqpolicy.lineage import LineageReader, Row, StepBlock
+    from aqpolicy.trust import Keyring
+
+
+def register(subparsers: Any) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser("log", help="verify and show the lineage log of a run", description=__doc__)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verify = verbs.add_parser(
+        "verify",
+        help="check every signed byte and every decision",
+        description="Check every byte that was signed, then derive every decision, charge and budget again.",
+    )
+    show = verbs.add_parser(
+        "show",
+        help="print steps, or the rows of a step or an example",
+        description="Print the steps of a run, or the rows of one step, or all rows of one example.",
+    )
+    for verb, function in ((verify, run_verify), (show, run_show)):
+        verb.add_argument("run", metavar="RUN", help="the folder of a run")
+        verb.add_argument("--keyring", metavar="K", help="the keys that are trusted (default: the one in RUN)")
+        verb.set_defaults(func=function)
+    verify.add_argument("--structure-only", action="store_true", help="do not derive the decisions again")
+    show.add_argument("--step", type=int, metavar="N", help="the rows of this step")
+    show.add_argument("--example", metavar="ID", help="the rows of this example")
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """Verify; exit status 1 where the log is not what was signed, with the place."""
+    from aqpolicy.errors import CorruptLogError, ForkedLogError
+    from aqpolicy.lineage import verify_log
+    from aqpolicy.trust import digest_text
+
+    keyring = _keyring(args)
+    try:
+        report = verify_log(args.run, keyring, _progress("hashing"))
+        print(f"log       {report.entries} entries, {report.steps} steps, {report.rows} rows: every hash as signed")
+        print(f"head      {report.checkpoint.origin}, size {report.checkpoint.size}, {report.heads} signed heads agree")
+        print(f"root      {digest_text(report.checkpoint.root)}")
+        if not report.ended:
+            print("note      the run has not ended: its log may still grow")
+        if not args.structure_only:
+            from aqpolicy.trace.audit import audit_run
+
+            audit = audit_run(args.run, keyring, _progress("deriving"))
+            for line in audit.lines():
+                print(line)
+    except (CorruptLogError, ForkedLogError) as error:
+        print(f"damaged   {error}")
+        return 1
+    print("verified")
+    return 0
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Print what was asked for."""
+    from aqpolicy.errors import InputError
+    from aqpolicy.lineage import LineageReader
+    from aqpolicy.trust import example_key
+
+    if args.step is not None and args.example is not None:
+        raise InputError("give --step or --example, not both")
+    with LineageReader(args.run, _keyring(args)) as reader:
+        if args.step is not None:
+            lines = _rows(reader, reader.step(args.step).rows, prefix="")
+        elif args.example is not None:
+            lines = _visits(reader, example_key(args.example))
+        else:
+            lines = _steps(reader)
+        count = 0
+        for count, line in enumerate(lines, start=1):  # noqa: B007 - the count is read below
+            print(line)
+        if not count:
+            raise InputError(f"the log has no row of example `{args.example}`")
+    return 0
+
+
+def _keyring(args: argparse.Namespace) -> Keyring:
+    from aqpolicy.trust import load_keyring
+
+    if args.keyring is None:
+        print(
+            "aqpolicy: no --keyring: using the one inside the run, which shows only that the run agrees with itself",
+            file=sys.stderr,
+        )
+    return load_keyring(args.keyring or Path(args.run) / "keyring.json")
+
+
+def _progress(what: str) -> Any:
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        print(f"\r{what} step {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _steps(reader: LineageReader) -> Iterator[str]:
+    yield f"{'step':>6} {'epoch':>5} {'rows':>5}  " + "  ".join(f"{'moved ' + n:>16}" for n in reader.genesis["groups"])
+    for step in reader.steps():
+        moved = "  ".join(
+            f"{'closed':>16}" if closed else f"{value:>16.6g}"
+            for value, closed in zip(step.book.movement, step.book.closed, strict=True)
+        )
+        yield f"{step.step:>6} {step.epoch:>5} {len(step.rows):>5}  {moved}"
+
+
+def _visits(reader: LineageReader, key: bytes) -> Iterator[str]:
+    for step in reader.steps():
+        yield from _rows(reader, (row for row in step.rows if row.example_key == key), prefix=_when(step))
+
+
+def _when(step: StepBlock) -> str:
+    return f"step {step.step} epoch {step.epoch}  "
+
+
+def _rows(reader: LineageReader, rows: Any, prefix: str) -> Iterator[str]:
+    groups, budgets = reader.genesis["groups"], reader.genesis["budgets"]
+    for row in rows:
+        yield prefix + _row(row, groups, budgets)
+
+
+def _row(row: Row, groups: list[str], budgets: list[str]) -> str:
+    from aqpolicy.lineage import NO_SURPRISAL
+
+    nats = "none" if row.surprisal == NO_SURPRISAL else micro_text(row.surprisal)
+    norms = " ".join(f"{name}={norm:.4g}" for name, norm in zip(groups, row.norms, strict=True))
+    charges = " ".join(f"{name}={micro_text(c)}" for name, c in zip(budgets, row.charges, strict=True) if c)
+    lowered = " ".join(f"{groups[group]}={micro_text(share)}" for group, _, share in row.exceptions)
+    parts = [
+        f"{row.example_key.hex()} {row.effect:<8} {row.cause:<7} row {row.route:<4} surprisal {nats} nat",
+        f"norms {norms}",
+        f"charged {charges}" if charges else "",
+        f"lowered to {lowered} (reason {row.reason_code})" if lowered else "",
+    ]
+    return "; ".join(part for part in parts if part)
