@@ -110,8 +110,8 @@ class CorruptLogError(LineageError):
     """Bytes of the log differ from what was signed; `where` locates the first."""
 
     def __init__(self, message: str, where: str = "") -> None:
-        """Keep the location (entry, step, example) beside the message."""
-        self.where = where
+        """Keep the problem and its location (entry, step, example) apart."""
+        self.problem, self.where = message, where
         super().__init__(f"{where}: {message}" if where else message)
 
 

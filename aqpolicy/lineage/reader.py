@@ -118,7 +118,7 @@ class LineageReader:
         try:
             return cut_block(data, self.layout)
         except CorruptLogError as error:
-            raise CorruptLogError(str(error), where) from error
+            raise CorruptLogError(error.problem, ", ".join(filter(None, (where, error.where)))) from error
 
     def block(self, entry: StepEntry) -> StepBlock:
         """Return the record of a step.

@@ -84,7 +84,7 @@ def _decoded(numbered: tuple[int, bytes]) -> tuple[int, bytes]:
     try:
         return decode_entry(data)
     except CorruptLogError as error:
-        raise CorruptLogError(str(error), f"entry {index}") from error
+        raise CorruptLogError(error.problem, f"entry {index}") from error
 
 
 def _check_heads(reader: LineageReader, entries: list[bytes], keyring: Keyring) -> int:
@@ -123,7 +123,7 @@ def _blame(reader: LineageReader, entries: list[bytes], before: int, size: int) 
                 if reader.raw_block(entry).root != entry.inner_root:
                     return "the entry or its rows are not what was signed", f"entry {index}, step {entry.step}"
         except CorruptLogError as error:
-            return str(error), f"entry {index}"
+            return error.problem, f"entry {index}"
     return "an entry is not what was signed", f"entries {before} to {size - 1}"
 
 

@@ -112,7 +112,7 @@ def test_the_command_names_the_place_and_exits_with_1(copy: Path) -> None:
     KEYRING.save(copy / "keyring.json")
     store = copy / "lineage" / "data.mdb"
     data = bytearray(store.read_bytes())
-    data[data.index(encode_row(row(9, lowered=True))) + 45] ^= 4
+    data[data.index(encode_row(row(9, lowered=True))) + 50] ^= 4
     store.write_bytes(data)
     command = [sys.executable, "-m", "aqpolicy", "log", "verify", str(copy), "--structure-only"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

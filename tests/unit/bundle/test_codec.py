@@ -1,0 +1,99 @@
+"""Bundles come back as they went in, and the same contents give the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aqpolicy.bundle import (
+    NO_LIMIT,
+    AttributeTable,
+    BudgetTable,
+    Bundle,
+    Row,
+    Tables,
+    decode_bundle,
+    encode_bundle,
+    load_bundle,
+    open_bundle,
+    seal_bundle,
+)
+from aqpolicy.errors import BundleSignatureError, InputError, MalformedBundleError
+from aqpolicy.trust import Keyring, SigningKey, seal, sha256
+
+KEY = SigningKey.from_seed("author", bytes(range(32)))
+KEYRING = Keyring.of([("policy-author", KEY.verify_key)])
+
+
+def small_bundle() -> Bundle:
+    error = Row("deny", "error", (0, 0), (NO_LIMIT, NO_LIMIT), (0,), (), "an attribute is missing")
+    some = Row("modulate", "granted", (1_000_000, 500_000), (NO_LIMIT, 10_000), (1_000_000,), ("hint",), "a hint")
+    none = Row("deny", "default", (0, 0), (NO_LIMIT, NO_LIMIT), (0,), (), "nobody says so")
+    tables = Tables(
+        groups=("surface", "head"),
+        attributes=(
+            AttributeTable("authority", "category", ("crowd", "expert"), (), 0, 1, (1 << 70, 1)),
+            AttributeTable("consensus", "numeric", (), (0, 500_000), 1_000_000, 1, (1 << 70, 1 | 1 << 70)),
+        ),
+        rows=(error, some, none),
+        row_of_vector={1 << 70: 1, 0: 2, 1: 1},
+        budgets=(BudgetTable("all", (0, 1), 6_000_000, NO_LIMIT, 10**15, NO_LIMIT, "deny"),),
+    )
+    return Bundle(
+        tables=tables,
+        policy_name="radiology.lidc",
+        policy_version="1.0.0",
+        taxonomy="lidc.readers@1",
+        parameters=((("conv.weight", (8, 1, 3, 3)),), (("head.weight", (2, 8)), ("head.bias", (2,)))),
+        digests={"source": "sha256:00"},
+        source_map={"hint": "policy.aqp:31"},
+        findings=("proved: all",),
+    )
+
+
+def test_a_payload_decodes_to_what_was_encoded() -> None:
+    payload = encode_bundle(small_bundle())
+    assert decode_bundle(payload) == replace(small_bundle(), digest=sha256(payload))
+    assert encode_bundle(decode_bundle(payload)) == payload
+
+
+def test_the_same_contents_and_key_give_the_same_file() -> None:
+    one, other = (seal_bundle(encode_bundle(small_bundle()), [KEY]) for _ in range(2))
+    assert one == other
+
+
+def test_vectors_longer_than_an_exact_number_survive() -> None:
+    tables = decode_bundle(encode_bundle(small_bundle())).tables
+    assert tables.row_of({"authority": "crowd", "consensus": 0}) == 1
+    assert tables.row_of({"authority": "crowd", "consensus": 0.5}) == 0
+
+
+def test_a_signed_bundle_loads_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.aqb"
+    path.write_bytes(seal_bundle(encode_bundle(small_bundle()), [KEY]))
+    assert load_bundle(path, KEYRING).policy_name == "radiology.lidc"
+
+
+def test_a_missing_file_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read the bundle"):
+        load_bundle(tmp_path / "none.aqb", KEYRING)
+
+
+def test_a_stranger_s_signature_is_refused() -> None:
+    data = seal_bundle(encode_bundle(small_bundle()), [SigningKey.from_seed("stranger", bytes(32))])
+    with pytest.raises(BundleSignatureError, match="stranger"):
+        open_bundle(data, KEYRING)
+
+
+def test_a_key_of_another_role_is_refused() -> None:
+    data = seal_bundle(encode_bundle(small_bundle()), [KEY])
+    with pytest.raises(BundleSignatureError):
+        open_bundle(data, Keyring.of([("log", KEY.verify_key)]))
+
+
+def test_a_signature_for_another_purpose_is_refused() -> None:
+    data = seal("application/vnd.aqpolicy.manifest+json", encode_bundle(small_bundle()), [KEY])
+    with pytest.raises(MalformedBundleError):
+        open_bundle(data, KEYRING)
