@@ -1,1 +1,34 @@
-"""To be written."""
+"""The bundle: a compiled, bound and signed policy, all that crosses to the training side.
+
+Input: tables and parameters from the compiler, or a file and a keyring; output:
+signed bytes, or a verified `Bundle`. Start at `load_bundle`. Nothing here needs
+the parser, the solver or torch.
+"""
+
+from aqpolicy.bundle.bundle import Bundle, Parameter
+from aqpolicy.bundle.capabilities import MIXING_MODULES, SUPPORTED_MODULES
+from aqpolicy.bundle.codec import decode_bundle, encode_bundle
+from aqpolicy.bundle.sealed import PAYLOAD_TYPE, ROLE, load_bundle, open_bundle, seal_bundle
+from aqpolicy.bundle.tables import ERROR_ROW, NO_LIMIT, AttributeTable, BudgetTable, Cause, Effect, Row, Tables
+
+__all__ = [
+    "ERROR_ROW",
+    "MIXING_MODULES",
+    "NO_LIMIT",
+    "PAYLOAD_TYPE",
+    "ROLE",
+    "SUPPORTED_MODULES",
+    "AttributeTable",
+    "BudgetTable",
+    "Bundle",
+    "Cause",
+    "Effect",
+    "Parameter",
+    "Row",
+    "Tables",
+    "decode_bundle",
+    "encode_bundle",
+    "load_bundle",
+    "open_bundle",
+    "seal_bundle",
+]

@@ -36,6 +36,8 @@ def bound(groups: str, data: bytes | None = None) -> list[list[str]]:
         policy test version 1.0.0
         taxonomy t version 1 {{ attribute consensus : number 0..1 }}
         depth from input {{ {groups} }}
+        profile full {{ all 1 }}
+        rule r when consensus > 0.5 admit full
         otherwise deny because "no"
     """
     binding = bind(load_policy(Source("test.aqp", text)), parse_description(data or description()))
