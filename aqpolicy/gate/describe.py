@@ -1,0 +1,66 @@
+"""Describe a model for the policy's author: modules and parameters, in definition order, without weights."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from torch import nn
+
+from aqpolicy.errors import InputError
+
+FORMAT: Final = "aqpolicy model 1"
+
+
+def describe_model(model: nn.Module) -> dict[str, Any]:
+    """Return the description that `aqpolicy compile` reads."""
+    modules = [{"name": name, "type": type(module).__name__} for name, module in model.named_modules() if name]
+    parameters = [
+        {"name": name, "shape": list(parameter.shape), "module": name.rpartition(".")[0]}
+        for name, parameter in model.named_parameters()
+    ]
+    return {"format": FORMAT, "modules": modules, "parameters": parameters}
+
+
+def build_model(target: str) -> nn.Module:
+    """Return the model that a function makes without arguments.
+
+    Args:
+        target: `FILE.py:FUNCTION` or `package.module:FUNCTION`.
+
+    Raises:
+        InputError: There is no such function, or it makes no module.
+    """
+    place, colon, name = target.rpartition(":")
+    if not colon or not place or not name.isidentifier():
+        raise InputError(f"`{target}` is not FILE.py:FUNCTION or package.module:FUNCTION")
+    function = getattr(_load(place), name, None)
+    if not callable(function):
+        raise InputError(f"`{place}` has no function `{name}`")
+    try:
+        model = function()
+    except Exception as error:
+        raise InputError(f"`{target}` cannot be called without arguments: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"`{target}` returned a `{type(model).__name__}`, not a torch.nn.Module")
+    return model
+
+
+def _load(place: str) -> Any:
+    try:
+        if not place.endswith(".py"):
+            return importlib.import_module(place)
+        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        if spec is None or spec.loader is None:
+            raise InputError(f"`{place}` is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules.setdefault(spec.name, module)  # classes look their module up by name
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"cannot import `{place}`: {error}") from error
+    return module
