@@ -7,8 +7,8 @@ import pytest
 from aqpolicy.errors import CanonicalError, SignatureError
 from aqpolicy.trust import SigningKey, canonical_json, encode_base64, open_envelope, pre_authentication, seal
 
-ALICE = SigningKey.generate("alice")
-BOB = SigningKey.generate("bob")
+ALICE = SigningKey.from_seed("alice", bytes(range(32)))
+BOB = SigningKey.from_seed("bob", bytes(range(1, 33)))
 KIND = "application/vnd.example+json"
 
 
@@ -39,7 +39,7 @@ def test_a_signature_by_a_stranger_does_not_count():
 
 def test_a_stranger_that_takes_a_trusted_name_does_not_count():
     with pytest.raises(SignatureError, match="no trusted key"):
-        open_envelope(seal(KIND, b"x", [SigningKey.generate("alice")]), KIND, [ALICE.verify_key])
+        open_envelope(seal(KIND, b"x", [SigningKey.from_seed("alice", bytes(32))]), KIND, [ALICE.verify_key])
 
 
 def test_a_signature_for_one_purpose_is_worthless_for_another():

@@ -5,8 +5,8 @@ import pytest
 from aqpolicy.errors import InputError, KeyFormatError
 from aqpolicy.trust import Keyring, SigningKey, canonical_json, load_keyring, parse_keyring
 
-KEY = SigningKey.generate("a").verify_key
-OTHER = SigningKey.generate("b").verify_key
+KEY = SigningKey.from_seed("a", bytes(range(32))).verify_key
+OTHER = SigningKey.from_seed("b", bytes(range(1, 33))).verify_key
 
 
 def test_a_key_counts_for_its_role_only():

@@ -5,7 +5,7 @@ import pytest
 from aqpolicy.errors import CanonicalError, SignatureError
 from aqpolicy.trust import Checkpoint, SigningKey, encode_base64, open_checkpoint, sign_checkpoint
 
-KEY = SigningKey.generate("example.org/log")
+KEY = SigningKey.from_seed("example.org/log", bytes(range(1, 33)))
 HEAD = Checkpoint("example.org/aqpolicy/run-1", 7, bytes(range(32)))
 NOTE = sign_checkpoint(HEAD, KEY)
 LINE = NOTE.splitlines()[-1]
@@ -26,14 +26,14 @@ def test_nobody_trusted_means_nothing_opens():
 
 
 def test_signatures_of_strangers_are_passed_over_but_do_not_count():
-    stranger = sign_checkpoint(HEAD, SigningKey.generate("witness")).splitlines()[-1]
+    stranger = sign_checkpoint(HEAD, SigningKey.from_seed("witness", bytes(range(32)))).splitlines()[-1]
     assert open_checkpoint(f"{NOTE}{stranger}\n", TRUSTED) == HEAD
     with pytest.raises(SignatureError, match="witness"):
         open_checkpoint(f"{HEAD.text}\n{stranger}\n", TRUSTED)
 
 
 def test_a_failing_signature_of_a_trusted_key_condemns_the_note():
-    other = SigningKey.generate("b")
+    other = SigningKey.from_seed("b", bytes(range(32)))
     forged = f"— b {encode_base64(other.verify_key.key_id + bytes(64))}"
     with pytest.raises(SignatureError, match="`b"):
         open_checkpoint(f"{NOTE}{forged}\n", [*TRUSTED, other.verify_key])
