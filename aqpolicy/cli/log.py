@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aqpolicy.units import micro_text
 
 if TYPE_CHECKING:
-    from aqpolicy.lineage import LineageReader, Row, StepBlock
+    from aqpolicy.lineage import LineageReader, Row
     from aqpolicy.trust import Keyring
 
 
@@ -34,57 +34,58 @@ def register(subparsers: Any) -> None:
         verb.add_argument("--keyring", metavar="K", help="the keys that are trusted (default: the one in RUN)")
         verb.set_defaults(func=function)
     verify.add_argument("--structure-only", action="store_true", help="do not derive the decisions again")
-    show.add_argument("--step", type=int, metavar="N", help="the rows of this step")
-    show.add_argument("--example", metavar="ID", help="the rows of this example")
+    show.add_argument("--step", type=int, metavar="N", help="only the rows of this step")
+    show.add_argument("--example", metavar="ID", help="only the rows of this example")
 
 
 def run_verify(args: argparse.Namespace) -> int:
-    """Verify; exit status 1 where the log is not what was signed, with the place."""
-    from aqpolicy.errors import CorruptLogError, ForkedLogError
-    from aqpolicy.lineage import verify_log
-    from aqpolicy.trust import digest_text
+    """Verify; exit status 1 where the run is not what was signed or not what the policy says, with the place."""
+    from aqpolicy.errors import BundleError, CorruptLogError, ForkedLogError, ProvenanceError, SignatureError
 
     keyring = _keyring(args)
     try:
-        report = verify_log(args.run, keyring, _progress("hashing"))
-        print(f"log       {report.entries} entries, {report.steps} steps, {report.rows} rows: every hash as signed")
-        print(f"head      {report.checkpoint.origin}, size {report.checkpoint.size}, {report.heads} signed heads agree")
-        print(f"root      {digest_text(report.checkpoint.root)}")
-        if not report.ended:
-            print("note      the run has not ended: its log may still grow")
-        if not args.structure_only:
-            from aqpolicy.trace.audit import audit_run
-
-            audit = audit_run(args.run, keyring, _progress("deriving"))
-            for line in audit.lines():
-                print(line)
-    except (CorruptLogError, ForkedLogError) as error:
+        _verify(args, keyring)
+    except (CorruptLogError, ForkedLogError, SignatureError, BundleError, ProvenanceError) as error:
         print(f"damaged   {error}")
         return 1
     print("verified")
     return 0
 
 
+def _verify(args: argparse.Namespace, keyring: Keyring) -> None:
+    from aqpolicy.lineage import verify_log
+    from aqpolicy.trust import digest_text
+
+    report = verify_log(args.run, keyring, _progress("hashing"))
+    head = report.checkpoint
+    print(f"log       {report.entries} entries, {report.steps} steps, {report.rows} rows: every hash as signed")
+    print(f"head      {head.origin}, size {head.size}, {report.heads} signed heads agree")
+    print(f"root      {digest_text(head.root)}")
+    if not report.ended:
+        print("note      the run did not end properly: what is here is a prefix of it")
+    if args.structure_only:
+        return
+    if not (Path(args.run) / "bundle.aqb").exists():
+        print("note      the run has no bundle.aqb: its decisions were not derived again")
+        return
+    from aqpolicy.trace.audit import audit_run
+
+    for line in audit_run(args.run, keyring, _progress("deriving")).lines():
+        print(line)
+
+
 def run_show(args: argparse.Namespace) -> int:
     """Print what was asked for."""
     from aqpolicy.errors import InputError
     from aqpolicy.lineage import LineageReader
-    from aqpolicy.trust import example_key
 
-    if args.step is not None and args.example is not None:
-        raise InputError("give --step or --example, not both")
     with LineageReader(args.run, _keyring(args)) as reader:
-        if args.step is not None:
-            lines = _rows(reader, reader.step(args.step).rows, prefix="")
-        elif args.example is not None:
-            lines = _visits(reader, example_key(args.example))
-        else:
-            lines = _steps(reader)
+        lines = _steps(reader) if args.step is None and args.example is None else _chosen(reader, args)
         count = 0
         for count, line in enumerate(lines, start=1):  # noqa: B007 - the count is read below
             print(line)
-        if not count:
-            raise InputError(f"the log has no row of example `{args.example}`")
+    if not count:
+        raise InputError(f"the log has no such row of example `{args.example}`")
     return 0
 
 
@@ -120,32 +121,41 @@ def _steps(reader: LineageReader) -> Iterator[str]:
         yield f"{step.step:>6} {step.epoch:>5} {len(step.rows):>5}  {moved}"
 
 
-def _visits(reader: LineageReader, key: bytes) -> Iterator[str]:
-    for step in reader.steps():
-        yield from _rows(reader, (row for row in step.rows if row.example_key == key), prefix=_when(step))
+def _chosen(reader: LineageReader, args: argparse.Namespace) -> Iterator[str]:
+    from aqpolicy.trust import example_key
 
-
-def _when(step: StepBlock) -> str:
-    return f"step {step.step} epoch {step.epoch}  "
-
-
-def _rows(reader: LineageReader, rows: Any, prefix: str) -> Iterator[str]:
     groups, budgets = reader.genesis["groups"], reader.genesis["budgets"]
-    for row in rows:
-        yield prefix + _row(row, groups, budgets)
+    key = None if args.example is None else example_key(args.example)
+    for step in reader.steps() if args.step is None else [reader.step(args.step)]:
+        prefix = f"step {step.step} epoch {step.epoch}  " if args.step is None else ""
+        for row in step.rows:
+            if key in (None, row.example_key):
+                yield prefix + _row(row, groups, budgets)
 
 
 def _row(row: Row, groups: list[str], budgets: list[str]) -> str:
-    from aqpolicy.lineage import NO_SURPRISAL
+    from aqpolicy.lineage import NO_SURPRISAL, NOT_FINITE
 
-    nats = "none" if row.surprisal == NO_SURPRISAL else micro_text(row.surprisal)
-    norms = " ".join(f"{name}={norm:.4g}" for name, norm in zip(groups, row.norms, strict=True))
+    nats = "not finite" if row.surprisal == NO_SURPRISAL else f"{micro_text(row.surprisal)} nat"
+    norms = " ".join(
+        f"{name}=" + ("not finite" if norm == NOT_FINITE else f"{norm:.4g}")
+        for name, norm in zip(groups, row.norms, strict=True)
+    )
     charges = " ".join(f"{name}={micro_text(c)}" for name, c in zip(budgets, row.charges, strict=True) if c)
-    lowered = " ".join(f"{groups[group]}={micro_text(share)}" for group, _, share in row.exceptions)
+    lowered = " ".join(
+        f"{groups[group]}={micro_text(share)} ({_reason(code)})" for group, code, share in row.exceptions
+    )
     parts = [
-        f"{row.example_key.hex()} {row.effect:<8} {row.cause:<7} row {row.route:<4} surprisal {nats} nat",
+        f"{row.example_key.hex()} {row.effect:<8} {row.cause:<7} row {row.route:<4} surprisal {nats}",
         f"norms {norms}",
         f"charged {charges}" if charges else "",
-        f"lowered to {lowered} (reason {row.reason_code})" if lowered else "",
+        f"lowered to {lowered}" if lowered else "",
+        f"because {_reason(row.reason_code)}" if row.reason_code else "",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _reason(code: int) -> str:
+    from aqpolicy.lineage import REASONS
+
+    return REASONS[code].replace("_", " ") if code < len(REASONS) else f"reason {code}"

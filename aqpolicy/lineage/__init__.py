@@ -7,15 +7,28 @@ Reads next: `record` (what is recorded), `entry` (what is signed), `store` (the 
 """
 
 from aqpolicy.lineage.reader import LineageReader
-from aqpolicy.lineage.record import NO_INDEX, NO_SURPRISAL, NOT_BOOKED, Book, Row, StepBlock
+from aqpolicy.lineage.record import (
+    NO_INDEX,
+    NO_SURPRISAL,
+    NOT_BOOKED,
+    NOT_FINITE,
+    REASONS,
+    Book,
+    Layout,
+    Row,
+    StepBlock,
+)
 from aqpolicy.lineage.verify import VerifyReport, verify_log
 from aqpolicy.lineage.writer import LineageWriter
 
 __all__ = [
     "NOT_BOOKED",
+    "NOT_FINITE",
     "NO_INDEX",
     "NO_SURPRISAL",
+    "REASONS",
     "Book",
+    "Layout",
     "LineageReader",
     "LineageWriter",
     "Row",

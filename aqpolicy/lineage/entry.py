@@ -1,32 +1,55 @@
 """Entries of the log: the leaves of its tree.
 
-No IO. An entry is a 16-byte header and a payload; STEP has a fixed layout, the
-rare kinds carry canonical JSON. Several ranks have their place in a STEP.
+No IO. An entry is a 16-byte header and a payload; a STEP has a fixed layout with
+a place for every rank, the rare kinds carry canonical JSON.
+
+Layout: docs/formats/lineage-log.md.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aqpolicy.errors import CanonicalError, CorruptLogError, LineageError
 from aqpolicy.trust import canonical_json, parse_canonical
 
 GENESIS: Final = 1
+POLICY: Final = 3
+MANIFEST: Final = 4
 STATUS: Final = 5
 STEP: Final = 6
 CKPT: Final = 7
 END: Final = 12
-KINDS: Final = {GENESIS: "genesis", STATUS: "status", STEP: "step", CKPT: "checkpoint", END: "end"}
-"""Kinds in use; 2-4 and 8-11 are kept for keyring, policy, manifest, resume, seal, erase and prune."""
+KINDS: Final = {
+    GENESIS: "genesis",
+    POLICY: "policy",
+    MANIFEST: "manifest",
+    STATUS: "status",
+    STEP: "step",
+    CKPT: "model",
+    END: "end",
+}
+"""Kinds in use; 2 (keyring), 8 (resume), 9 (seal), 10 (erase) and 11 (prune) are kept free."""
 
-LARGEST: Final = 65_535
-"""Bytes of an entry, by tlog-tiles."""
+LARGEST_ENTRY: Final = 65_535
+"""Bytes of an entry, by C2SP tlog-tiles."""
 
 _HEADER: Final = struct.Struct("<4sBBHII")
-_STEP: Final = struct.Struct("<16sIQIQ32s32sI")
+_STEP: Final = struct.Struct("<16sIQIQ32s32s32s32sI")
 _RANK: Final = struct.Struct("<IIII32s")
+
+
+@dataclass(frozen=True, slots=True)
+class RankEntry:
+    """The commitment to the rows of one rank; `cells` counts measurements (example and group)."""
+
+    rank: int
+    rows: int
+    cells: int
+    inner_root: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +63,27 @@ class StepEntry:
     time_ns: int
     bundle: bytes
     manifest_root: bytes
-    rows: int
-    cells: int
-    inner_root: bytes
+    budget_state: bytes
+    """What every budget has been charged so far (`tally`)."""
+    data_cursor: bytes
+    """Which examples have been seen so far, in order (`tally`)."""
+    ranks: tuple[RankEntry, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all ranks."""
+        return sum(rank.rows for rank in self.ranks)
+
+    @property
+    def inner_root(self) -> bytes:
+        """Root over the rows and the book of the only rank.
+
+        Raises:
+            LineageError: There are several ranks, which this version does not read.
+        """
+        if len(self.ranks) != 1:
+            raise LineageError(f"step {self.step} has {len(self.ranks)} ranks; this version reads logs of one")
+        return self.ranks[0].inner_root
 
 
 def encode_entry(kind: int, payload: bytes) -> bytes:
@@ -52,56 +93,84 @@ def encode_entry(kind: int, payload: bytes) -> bytes:
         LineageError: The payload is too large for an entry.
     """
     data = _HEADER.pack(b"AQL1", kind, 1, 0, len(payload), 0) + payload
-    if len(data) > LARGEST:
-        raise LineageError(f"an entry of {len(data)} bytes is larger than {LARGEST}")
+    if len(data) > LARGEST_ENTRY:
+        raise LineageError(f"an entry of {len(data)} bytes is larger than {LARGEST_ENTRY}")
     return data
 
 
 def decode_entry(data: bytes) -> tuple[int, bytes]:
     """Return kind and payload of an entry.
 
+    Trust:
+        data is untrusted.
+
     Raises:
         CorruptLogError: The bytes are no entry of this version.
     """
-    try:
-        magic, kind, version, flags, length, zero = _HEADER.unpack_from(data)
-    except struct.error as error:
-        raise CorruptLogError("the entry is cut short") from error
+    if not _HEADER.size <= len(data) <= LARGEST_ENTRY:
+        raise CorruptLogError("the entry is cut short or too long")
+    magic, kind, version, flags, length, zero = _HEADER.unpack_from(data)
     if (magic, version, flags, zero) != (b"AQL1", 1, 0, 0) or kind not in KINDS or length != len(data) - _HEADER.size:
         raise CorruptLogError("the entry has no valid header")
     return kind, data[_HEADER.size :]
 
 
 def encode_step(entry: StepEntry) -> bytes:
-    """Return the payload of a STEP entry of one rank."""
+    """Return the payload of a STEP entry."""
     head = _STEP.pack(
-        entry.run_id, entry.attempt, entry.step, entry.epoch, entry.time_ns, entry.bundle, entry.manifest_root, 1
+        entry.run_id,
+        entry.attempt,
+        entry.step,
+        entry.epoch,
+        entry.time_ns,
+        entry.bundle,
+        entry.manifest_root,
+        entry.budget_state,
+        entry.data_cursor,
+        len(entry.ranks),
     )
-    return head + _RANK.pack(0, entry.rows, entry.cells, 0, entry.inner_root)
+    return head + b"".join(_RANK.pack(rank.rank, rank.rows, rank.cells, 0, rank.inner_root) for rank in entry.ranks)
 
 
 def decode_step(payload: bytes) -> StepEntry:
     """Return the STEP entry of a payload.
 
+    Trust:
+        payload is untrusted.
+
     Raises:
-        CorruptLogError: The payload is not a step of one rank.
+        CorruptLogError: The payload is no step.
     """
-    if len(payload) != _STEP.size + _RANK.size:
+    if len(payload) < _STEP.size:
+        raise CorruptLogError("the step entry is cut short")
+    run_id, attempt, step, epoch, time_ns, bundle, manifest, budgets, cursor, world = _STEP.unpack_from(payload)
+    if not world or len(payload) != _STEP.size + world * _RANK.size:
         raise CorruptLogError("the step entry has another length")
-    run_id, attempt, step, epoch, time_ns, bundle, manifest_root, world = _STEP.unpack_from(payload)
-    rank, rows, cells, flags, inner_root = _RANK.unpack_from(payload, _STEP.size)
-    if (world, rank, flags) != (1, 0, 0):
-        raise CorruptLogError("the step entry is not of one rank")
-    return StepEntry(run_id, attempt, step, epoch, time_ns, bundle, manifest_root, rows, cells, inner_root)
+    ranks = []
+    for number, (rank, rows, cells, flags, root) in enumerate(_RANK.iter_unpack(payload[_STEP.size :])):
+        if rank != number or flags:
+            raise CorruptLogError("the ranks of the step entry are not in order")
+        ranks.append(RankEntry(rank, rows, cells, root))
+    return StepEntry(run_id, attempt, step, epoch, time_ns, bundle, manifest, budgets, cursor, tuple(ranks))
 
 
-def encode_facts(facts: object) -> bytes:
-    """Return the payload of an entry that carries canonical JSON."""
-    return canonical_json(facts)
+def encode_facts(facts: Mapping[str, Any]) -> bytes:
+    """Return canonical JSON.
+
+    Raises:
+        LineageError: The facts have no canonical form.
+    """
+    try:
+        return canonical_json(dict(facts))
+    except CanonicalError as error:
+        raise LineageError(f"the log takes no such facts: {error}") from error
 
 
-def decode_facts(payload: bytes) -> dict[str, object]:
-    """Return the object of such a payload.
+def decode_facts(payload: bytes) -> dict[str, Any]:
+    """Return the object of a payload that carries canonical JSON.
+
+    Trust:
+        payload is untrusted.
 
     Raises:
         CorruptLogError: It is no canonical JSON object.

@@ -1,9 +1,10 @@
-"""Append to the log of one run: steps in groups, a signed head at every publication.
+"""Append to the log of one run: steps in groups, every group under a signed head.
 
 It writes in the training process (docs/adr/0003). The rules it keeps: what was
-appended is never changed; a head is signed only over entries that are durable;
-lineage is durable before `append_model` returns, so before a model is published.
-Any failure to write raises, and the writer takes nothing more.
+appended is never changed; a group becomes durable together with the head that
+signs it, so nothing durable is unsigned; lineage is durable before
+`append_model` returns, so before a model is published. Any failure to write
+raises, and the writer takes nothing more.
 """
 
 from __future__ import annotations
@@ -14,35 +15,66 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from aqpolicy.errors import ForkedLogError, LineageError
-from aqpolicy.lineage.entry import CKPT, END, GENESIS, STATUS, STEP, StepEntry, encode_entry, encode_facts, encode_step
-from aqpolicy.lineage.reader import LineageReader
-from aqpolicy.lineage.record import StepBlock, encode_block, total_cells
-from aqpolicy.lineage.store import Store, block_key, entry_key
-from aqpolicy.trust import Checkpoint, Frontier, Keyring, SigningKey, leaf_hash, replace_file, sign_checkpoint
+from aqpolicy import __version__
+from aqpolicy.errors import AqpolicyError, LineageError
+from aqpolicy.lineage.entry import (
+    CKPT,
+    END,
+    GENESIS,
+    MANIFEST,
+    POLICY,
+    STATUS,
+    STEP,
+    RankEntry,
+    StepEntry,
+    encode_entry,
+    encode_facts,
+    encode_step,
+)
+from aqpolicy.lineage.reader import LineageReader, digest_of, origin_of
+from aqpolicy.lineage.record import Layout, StepBlock, encode_block
+from aqpolicy.lineage.store import BLOCK, BODY, ENTRY, HEAD, Item, Store, block_key, entry_key
+from aqpolicy.lineage.tally import Tally
+from aqpolicy.lineage.verify import signed_frontier
+from aqpolicy.trust import (
+    Checkpoint,
+    Frontier,
+    Keyring,
+    SigningKey,
+    digest_text,
+    leaf_hash,
+    replace_file,
+    sha256,
+    sign_checkpoint,
+)
 
 GROUP: Final = 16
 """Steps that become durable together."""
 
-SIGN_EVERY: Final = 64
-"""Steps after which a head is signed at the latest."""
+PUBLISH_EVERY: Final = 64
+"""Steps after which `head.note` is replaced at the latest."""
 
 
 class LineageWriter:
-    """The one writer of a run's log."""
+    """The one writer of a run's log. Made by `create` and `open_for_status`."""
 
-    def __init__(self, run: Path, store: Store, signer: SigningKey, genesis: Mapping[str, Any]) -> None:
-        """Take over an open store; use `create` or `open_for_status`."""
-        self._run, self._store, self._signer = run, store, signer
-        self._frontier = Frontier()
-        self._origin = str(genesis["origin"])
-        self._run_id = bytes.fromhex(str(genesis["run"]))
-        self._bundle, self._manifest_root = _digest(genesis, "bundle"), _digest(genesis, "manifest_root")
-        self._entries: list[tuple[bytes, bytes]] = []
-        self._blocks: list[tuple[bytes, bytes]] = []
-        self._since_signed = 0
-        self._next_step = 0
+    def __init__(
+        self, run: Path, store: Store, signer: SigningKey, genesis: dict[str, Any], frontier: Frontier
+    ) -> None:
+        """Take over an open store whose entries have this frontier."""
+        self._run, self._store, self._signer, self._frontier = run, store, signer, frontier
+        self._origin, self._run_id = str(genesis["origin"]), bytes.fromhex(str(genesis["run"]))
+        self._bundle, self._manifest_root = digest_of(genesis, "bundle"), digest_of(genesis, "manifest_root")
+        self._layout = Layout(len(genesis["groups"]), len(genesis["budgets"]))
+        self._tally = Tally(self._layout.budgets)
+        self._pending: dict[bytes, list[Item]] = {ENTRY: [], BLOCK: [], BODY: []}
+        self._ends = True
+        self._unpublished = 0
         self._dead = ""
+        self.steps = 0
+        """Steps taken."""
+        self.durable_steps = 0
+        """Steps that survive a crash."""
 
     @classmethod
     def create(
@@ -70,44 +102,51 @@ class LineageWriter:
         facts = {
             **genesis,
             "format": 1,
+            "aqpolicy": __version__,
             "run": run_id,
-            "origin": f"aqpolicy.local/run/{run_id}",
+            "origin": origin_of(run_id),
             "groups": list(groups),
             "budgets": list(budgets),
             "log_key": signer.verify_key.text,
             "started_s": int(time.time()),
         }
-        writer = cls(run, Store(run / "lineage", create=True), signer, facts)
-        writer._append(GENESIS, encode_facts(facts))
-        writer._sign()
+        _refuse_incomplete(facts)
+        payload = encode_facts(facts)
+        if (run / "head.note").exists():
+            raise LineageError(f"`{run}` already holds a log, or its head; give another folder")
+        writer = cls(run, Store.create(run / "lineage"), signer, facts, Frontier())
+        try:
+            writer._append(GENESIS, payload)
+            writer._append(POLICY, encode_facts({"bundle": facts["bundle"]}))
+            writer._append(MANIFEST, encode_facts({"root": facts["manifest_root"]}))
+            writer._commit(publish=True)
+        except BaseException:
+            writer._store.close()
+            raise
         return writer
 
     @classmethod
     def open_for_status(cls, run: Path, signer: SigningKey, keyring: Keyring) -> LineageWriter:
-        """Open a finished log to append a status, after comparing it with its signed head.
+        """Open the log of a run that has stopped, to append events about credentials.
+
+        Trust:
+            The folder is untrusted: all entries are compared with the signed heads before another is signed.
 
         Raises:
             ForkedLogError: The log is older than its head, or another one.
-            LineageError: The key is not the one that signed the log.
+            CorruptLogError: An entry is not what was signed.
+            LineageError: The key is not the one that signed the log, or the log is in use.
         """
-        with LineageReader(run, keyring) as reader:
-            head, entries = reader.checkpoint, [data for _, data in reader.raw_entries()]
-            genesis = reader.genesis
-        if signer.verify_key.text != genesis["log_key"]:
-            raise LineageError(f"key `{signer.verify_key.label}` is not the key of this log")
-        writer = cls(run, Store(run / "lineage", write=True), signer, genesis)
+        store = Store.open_to_write(run / "lineage")
+        reader = LineageReader(run, keyring, store=store)
         try:
-            for data in entries[: head.size]:
-                writer._frontier.append(leaf_hash(data))
-            if writer._frontier.size < head.size:
-                raise ForkedLogError("the log is shorter than its signed head: it was rolled back")
-            if writer._frontier.root() != head.root:
-                raise ForkedLogError("the log and its signed head contradict each other")
-            for data in entries[head.size :]:
-                writer._frontier.append(leaf_hash(data))
+            if signer.verify_key.text != reader.genesis.get("log_key"):
+                raise LineageError(f"the key `{signer.verify_key.label}` is not the key of this log")
+            writer = cls(run, store, signer, reader.genesis, signed_frontier(reader, keyring))
         except BaseException:
-            writer._store.close()
+            store.close()
             raise
+        writer._ends = False
         return writer
 
     def append_step(self, block: StepBlock) -> None:
@@ -119,9 +158,10 @@ class LineageWriter:
             LineageError: The step is not the next one, or the log cannot be written; training must stop.
         """
         self._refuse_when_dead()
-        if block.step != self._next_step:
-            raise LineageError(f"step {block.step} came where step {self._next_step} was due")
-        data, root = encode_block(block)
+        if block.step != self.steps:
+            raise LineageError(f"step {block.step} came where step {self.steps} was due")
+        data, root = encode_block(block, self._layout)
+        self._tally.add(block.epoch, block.rows)
         entry = StepEntry(
             self._run_id,
             block.attempt,
@@ -130,74 +170,79 @@ class LineageWriter:
             block.time_ns,
             self._bundle,
             self._manifest_root,
-            len(block.rows),
-            total_cells(block.rows),
-            root,
+            self._tally.budget_state,
+            self._tally.data_cursor,
+            (RankEntry(0, len(block.rows), len(block.rows) * self._layout.groups, root),),
         )
         self._append(STEP, encode_step(entry))
-        self._blocks.append((block_key(block.attempt, block.step), data))
-        self._next_step += 1
-        self._since_signed += 1
-        if self._since_signed >= SIGN_EVERY:
-            self._sign()
-        elif len(self._blocks) >= GROUP:
-            self._commit({})
+        self._pending[BLOCK].append((block_key(block.attempt, block.step), data))
+        self.steps += 1
+        self._unpublished += 1
+        if len(self._pending[BLOCK]) >= GROUP:
+            self._commit(publish=self._unpublished >= PUBLISH_EVERY)
 
     def append_model(self, step: int, model_digest: bytes, facts: Mapping[str, Any]) -> None:
-        """Record that a model made by the first `step` steps is published.
+        """Record that a model made by the first `step` steps is about to be published.
 
-        Durability: on return, every entry so far, under a signed head.
+        Durability: on return, this and every entry so far, under a published head.
+
+        Raises:
+            LineageError: The log cannot be written; the model must not be published.
         """
-        self._append(CKPT, encode_facts({"step": step, "model": model_digest.hex(), **facts}))
-        self._sign()
+        body = encode_facts(facts)
+        said = {"step": step, "model": model_digest.hex(), "body": digest_text(sha256(body))}
+        place = entry_key(self._frontier.size)
+        self._append(CKPT, encode_facts(said))
+        self._pending[BODY].append((place, body))
+        self._commit(publish=True)
 
     def append_status(self, facts: Mapping[str, Any]) -> int:
         """Record an event about a credential and return its place in the log."""
-        self._append(STATUS, encode_facts(dict(facts)))
-        self._sign()
+        self._append(STATUS, encode_facts(facts))
+        self._commit(publish=True)
         return self._frontier.size - 1
 
     def close(self) -> None:
-        """End the log of a run that was being written; sign and close."""
+        """End the log of a run, publish its head, and close. Does nothing the second time."""
         try:
-            if self._next_step and not self._dead:
-                self._append(END, encode_facts({"steps": self._next_step}))
-                self._sign()
+            if self._ends and not self._dead:
+                self._append(END, encode_facts({"steps": self.steps}))
+                self._commit(publish=True)
         finally:
+            self._dead = self._dead or "it was closed"
             self._store.close()
 
     def _append(self, kind: int, payload: bytes) -> None:
         self._refuse_when_dead()
         data = encode_entry(kind, payload)
-        self._entries.append((entry_key(self._frontier.size), data))
+        self._pending[ENTRY].append((entry_key(self._frontier.size), data))
         self._frontier.append(leaf_hash(data))
 
-    def _sign(self) -> None:
+    def _commit(self, *, publish: bool) -> None:
+        """Make what is pending durable, under a head that signs it."""
+        self._dead = "an earlier group was interrupted"
         checkpoint = Checkpoint(self._origin, self._frontier.size, self._frontier.root())
         note = sign_checkpoint(checkpoint, self._signer).encode("utf-8")
-        self._commit({b"cp": [(entry_key(checkpoint.size), note)]})
-        replace_file(self._run / "head.note", note)
-        self._since_signed = 0
-
-    def _commit(self, more: Mapping[bytes, list[tuple[bytes, bytes]]]) -> None:
         try:
-            self._store.put_group({b"entry": self._entries, b"blk": self._blocks, **more}, {})
-        except LineageError as error:
+            self._store.put_group({**self._pending, HEAD: [(entry_key(checkpoint.size), note)]})
+            if publish:
+                # After the group: a head that names entries which a crash could still take would read as a rollback.
+                replace_file(self._run / "head.note", note)
+                self._unpublished = 0
+        except AqpolicyError as error:
             self._dead = str(error)
-            raise
-        self._entries, self._blocks = [], []
+            raise LineageError(f"the log cannot be written, training must stop: {error}") from error
+        self._pending = {ENTRY: [], BLOCK: [], BODY: []}
+        self.durable_steps = self.steps
+        self._dead = ""
 
     def _refuse_when_dead(self) -> None:
         if self._dead:
             raise LineageError(f"the log takes no more entries: {self._dead}")
 
 
-def _digest(genesis: Mapping[str, Any], name: str) -> bytes:
-    text = str(genesis.get(name, ""))
-    try:
-        digest = bytes.fromhex(text.removeprefix("sha256:"))
-    except ValueError:
-        digest = b""
-    if len(digest) != 32:
-        raise LineageError(f"the run names no `{name}` digest")
-    return digest
+def _refuse_incomplete(facts: Mapping[str, Any]) -> None:
+    for name in ("bundle", "manifest_root"):
+        text = str(facts.get(name, "")).removeprefix("sha256:")
+        if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
+            raise LineageError(f"the run names no `{name}` digest")

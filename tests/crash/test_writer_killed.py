@@ -11,7 +11,7 @@ from pathlib import Path
 
 from support.lineage_runs import KEYRING, block
 
-from aqpolicy.lineage import LineageReader
+from aqpolicy.lineage import LineageReader, verify_log
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -24,7 +24,7 @@ from aqpolicy.lineage import LineageWriter
 writer = LineageWriter.create(Path(sys.argv[1]), GENESIS, KEY, groups=GROUPS, budgets=BUDGETS)
 for step in range(100_000):
     writer.append_step(block(step))
-    if step % 16 == 15:
+    if step == writer.durable_steps - 1:
         print(step, flush=True)
 """
 
@@ -44,10 +44,12 @@ def kill_after(run: Path, acknowledgements: int, pause: float) -> int:
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
-    for number in range(8):
+    for number in range(15):
         run = tmp_path / f"run{number}"
         acknowledged = kill_after(run, 1 + number % 5, 0.0013 * number)
         with LineageReader(run, KEYRING) as reader:
             steps = list(reader.steps())
+        report = verify_log(run, KEYRING)  # what is durable is signed, too
+        assert (report.steps, report.ended) == (len(steps), False)
         assert len(steps) > acknowledged
         assert steps == [block(step) for step in range(len(steps))]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from aqpolicy.lineage import Book, LineageWriter, Row, StepBlock
+import lmdb
+
+from aqpolicy.lineage import Book, Layout, LineageWriter, Row, StepBlock
 from aqpolicy.trust import Keyring, SigningKey, example_key
 
 KEY = SigningKey.from_seed("log", bytes(range(32)))
 KEYRING = Keyring.of([("log", KEY.verify_key)])
 GENESIS = {"bundle": "sha256:" + "11" * 32, "manifest_root": "sha256:" + "22" * 32}
 GROUPS, BUDGETS = ("surface", "head"), ("all",)
+LAYOUT = Layout(len(GROUPS), len(BUDGETS))
 
 
 def row(number: int, *, lowered: bool = False) -> Row:
@@ -37,3 +41,16 @@ def write_run(run: Path, steps: int = 40) -> Path:
     writer.append_model(steps, bytes(32), {})
     writer.close()
     return run
+
+
+def edit(run: Path, table: bytes, key: bytes, change: Callable[[bytes], bytes | None]) -> None:
+    """Change a value of a store behind the log's back, keeping the pages in order; None deletes it."""
+    environment = lmdb.open(str(run / "lineage"), max_dbs=8, map_size=1 << 30)
+    database = environment.open_db(table)
+    with environment.begin(write=True, db=database) as transaction:
+        new = change(transaction.get(key, b""))
+        if new is None:
+            transaction.delete(key)
+        else:
+            transaction.put(key, new)
+    environment.close()

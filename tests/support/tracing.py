@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from support.gating import binding, tables
 from torch import nn
 
 from aqpolicy import gate as gates
@@ -16,7 +17,6 @@ from aqpolicy.bundle.tables import Tables
 from aqpolicy.provenance import ConsensusEvent, Credential, Field, Observation, Session, example_digest, issue_manifest
 from aqpolicy.provenance import label_digest as digest_of_label
 from aqpolicy.trust import Keyring, SigningKey
-from support.gating import binding, tables
 
 AUTHOR = SigningKey.generate("author")
 ISSUER = SigningKey.generate("issuer")

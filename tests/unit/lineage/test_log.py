@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from pathlib import Path
 
+import lmdb
 import pytest
 from support.lineage_runs import BUDGETS, GENESIS, GROUPS, KEY, KEYRING, block, write_run
 
-from aqpolicy.errors import LineageError, SignatureError
+from aqpolicy.errors import InputError, LineageError, SignatureError
 from aqpolicy.lineage import LineageReader, LineageWriter, verify_log
-from aqpolicy.trust import Keyring, SigningKey
+from aqpolicy.trust import Keyring, SigningKey, open_checkpoint
 
 
 def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
@@ -24,8 +26,8 @@ def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
 
 def test_a_finished_log_verifies(tmp_path: Path) -> None:
     report = verify_log(write_run(tmp_path / "run", steps=130), KEYRING)
-    assert (report.entries, report.steps, report.rows, report.ended) == (133, 130, 520, True)
-    assert report.heads == 5  # genesis, every 64 steps, the model, the end
+    assert (report.entries, report.steps, report.rows, report.ended) == (135, 130, 520, True)
+    assert report.heads == 1 + 8 + 2  # the opening, every 16 steps, the model and the end
 
 
 def test_a_key_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
@@ -79,3 +81,101 @@ def test_another_key_cannot_append_a_status(tmp_path: Path) -> None:
 def test_the_files_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", steps=1)
     assert (run / "lineage" / "data.mdb").stat().st_mode & 0o077 == 0
+
+
+def test_a_log_is_not_begun_beside_the_head_of_another(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", steps=1)
+    shutil.rmtree(run / "lineage")
+    with pytest.raises(LineageError, match="already holds a log"):
+        LineageWriter.create(run, GENESIS, KEY, groups=GROUPS, budgets=BUDGETS)
+
+
+def test_a_log_is_not_read_while_it_is_written(tmp_path: Path) -> None:
+    writer = LineageWriter.create(tmp_path / "run", GENESIS, KEY, groups=GROUPS, budgets=BUDGETS)
+    with pytest.raises(LineageError, match="another process writes"):
+        LineageReader(tmp_path / "run", KEYRING)
+    writer.close()
+    assert verify_log(tmp_path / "run", KEYRING).steps == 0
+
+
+def test_what_is_durable_is_signed_although_nothing_was_closed(tmp_path: Path) -> None:
+    writer = LineageWriter.create(tmp_path / "run", GENESIS, KEY, groups=GROUPS, budgets=BUDGETS)
+    for step in range(40):
+        writer.append_step(block(step))
+    assert (writer.steps, writer.durable_steps) == (40, 32)
+    writer._store.close()  # as a crash would
+    report = verify_log(tmp_path / "run", KEYRING)
+    assert (report.steps, report.checkpoint.size, report.ended) == (32, 35, False)
+    with pytest.raises(LineageError):
+        writer.append_model(40, bytes(32), {})
+
+
+def test_a_model_is_durable_and_published_when_the_call_returns(tmp_path: Path) -> None:
+    writer = LineageWriter.create(tmp_path / "run", GENESIS, KEY, groups=GROUPS, budgets=BUDGETS)
+    writer.append_step(block(0))
+    writer.append_model(1, b"\1" * 32, {"travelled": {"head": "00" * 80_000}})  # larger than an entry may be
+    head = (tmp_path / "run" / "head.note").read_bytes()
+    writer._store.close()
+    assert open_checkpoint(head, KEYRING.keys("log")).size == 5
+    with LineageReader(tmp_path / "run", KEYRING) as reader:
+        (model,) = reader.models
+    assert (model["step"], model["model"], len(model["travelled"]["head"])) == (1, "01" * 32, 160_000)
+
+
+def test_a_full_map_is_doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aqpolicy.lineage.store._MAP_BYTES", 1 << 17)
+    run = write_run(tmp_path / "run", steps=1500)
+    assert (run / "lineage" / "data.mdb").stat().st_size > 1 << 18
+    assert verify_log(run, KEYRING).steps == 1500
+
+
+@pytest.mark.parametrize("broken", ["store", "head"])
+def test_after_a_failed_write_the_log_takes_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise (lmdb.DiskError if broken == "store" else InputError)("no space")
+
+    writer = LineageWriter.create(tmp_path / "run", GENESIS, KEY, groups=GROUPS, budgets=BUDGETS)
+    writer.append_step(block(0))
+    target = "aqpolicy.lineage.store.Store._put" if broken == "store" else "aqpolicy.lineage.writer.replace_file"
+    with monkeypatch.context() as context:
+        context.setattr(target, fail)
+        with pytest.raises(LineageError, match=r"training must stop.*no space"):
+            writer.append_model(1, bytes(32), {})
+    with pytest.raises(LineageError, match=r"takes no more entries.*no space"):
+        writer.append_step(block(1))
+    writer.close()
+    assert verify_log(tmp_path / "run", KEYRING).ended is False
+
+
+def test_a_row_of_another_shape_is_refused_and_nothing_is_taken(tmp_path: Path) -> None:
+    writer = LineageWriter.create(tmp_path / "run", GENESIS, KEY, groups=GROUPS, budgets=("one", "two"))
+    with pytest.raises(LineageError, match="another shape"):
+        writer.append_step(block(0))
+    writer.close()
+    assert verify_log(tmp_path / "run", KEYRING).steps == 0
+
+
+@pytest.mark.parametrize("missing", ["bundle", "manifest_root"])
+def test_a_run_says_what_it_is_decided_by(tmp_path: Path, missing: str) -> None:
+    facts = {name: value for name, value in GENESIS.items() if name != missing}
+    with pytest.raises(LineageError, match=f"names no `{missing}` digest"):
+        LineageWriter.create(tmp_path / "run", facts, KEY, groups=GROUPS, budgets=BUDGETS)
+    assert not (tmp_path / "run" / "lineage").exists()
+
+
+def test_a_head_that_lags_behind_the_store_is_no_damage(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", steps=1)
+    older = (run / "head.note").read_bytes()
+    writer = LineageWriter.open_for_status(run, KEY, KEYRING)
+    writer.append_status({"credential": "reader-07"})
+    writer.close()
+    (run / "head.note").write_bytes(older)  # as a crash between the two writes would leave it
+    assert verify_log(run, KEYRING).checkpoint.size == 7
+
+
+def test_progress_ends_at_all_steps(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    verify_log(write_run(tmp_path / "run", steps=5), KEYRING, lambda done, total: seen.append((done, total)))
+    assert seen == [(number, 5) for number in range(1, 6)]
