@@ -51,6 +51,10 @@ class Domain:
         """Return the statement that an attribute has a value."""
         return self._variables[name] == self._number(name, value)
 
+    def at_most(self, name: str, value: Value) -> Term:
+        """Return the statement that an attribute has a value, or one declared before it, or a lesser number."""
+        return self._variables[name] <= self._number(name, value)
+
     def _number(self, name: str, value: Value) -> int:
         kind = self._types[name]
         return kind.values.index(str(value)) if isinstance(kind, Category) else int(value)

@@ -7,6 +7,7 @@ undecided question is never a pass.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -95,10 +96,10 @@ class Prover:
         return found
 
     def _least(self, name: str, cells: Sequence[Value]) -> Value:
-        for value in cells:
-            if self.possible(self.encoding.domain.equals(name, value)):
-                return value
-        raise InternalError(f"the solver's answer lies in no cell of attribute `{name}`")
+        position = bisect_left(cells, True, key=lambda value: self.possible(self.encoding.domain.at_most(name, value)))
+        if position == len(cells):
+            raise InternalError(f"the solver's answer lies in no cell of attribute `{name}`")
+        return cells[position]
 
     def decide(self, observation: Mapping[str, Value]) -> SolverDecision:
         """Return what the encoding says of one complete, well-typed observation."""

@@ -15,7 +15,9 @@ def register(subparsers: Any) -> None:
         description="Call a function that builds a model, and write the model's modules and parameters as JSON. "
         "This runs the file's own code.",
     )
-    parser.add_argument("target", metavar="FILE.py:FUNCTION", help="or package.module:FUNCTION; called without arguments")
+    parser.add_argument(
+        "target", metavar="FILE.py:FUNCTION", help="or package.module:FUNCTION; called without arguments"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to write, e.g. model.json")
     parser.set_defaults(func=run)
 

@@ -56,7 +56,8 @@ def lines(bundle: Bundle) -> Iterator[str]:
     yield "budgets" if bundle.tables.budgets else "no budgets"
     for budget in bundle.tables.budgets:
         groups = ", ".join(bundle.tables.groups[group] for group in budget.groups)
-        yield f"  {budget.name} on {groups}: {_budget_text(budget)}  [{bundle.source_map.get(f'budget {budget.name}', '?')}]"
+        place = bundle.source_map.get(f"budget {budget.name}", "?")
+        yield f"  {budget.name} on {groups}: {_budget_text(budget)}  [{place}]"
     yield ""
     yield from bundle.findings
 

@@ -15,7 +15,6 @@ from aqpolicy.bundle.tables import NO_LIMIT, Cause, Effect, Row
 from aqpolicy.model.policy import Deny, LimitNorm, LimitShare, Policy, Profile, Rule
 from aqpolicy.units import MICRO
 
-
 NOTHING_LEFT: Final = "nothing is left"
 """Reason where grants and share limits together leave no group open."""
 

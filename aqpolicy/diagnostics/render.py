@@ -135,10 +135,14 @@ class _Drawing:
 
     def _remarks(self, diagnostic: Diagnostic, gutter: int) -> list[str]:
         pad = " " * gutter
-        remarks = [(diagnostic.severity, "witness", _witness(diagnostic.witness))] if diagnostic.witness else []
+        remarks: list[tuple[str, str, str]] = []
+        if diagnostic.witness:
+            remarks.append((diagnostic.severity, "witness", _witness(diagnostic.witness)))
         remarks += [("bold", "note", note) for note in diagnostic.notes]
         remarks += [("help", "help", advice) for advice in diagnostic.help]
-        lines = [f"{pad} {self._frame('=')} {self._paint(style, kind)}: {_visible(text)}" for style, kind, text in remarks]
+        lines = [
+            f"{pad} {self._frame('=')} {self._paint(style, kind)}: {_visible(text)}" for style, kind, text in remarks
+        ]
         return [self._frame(f"{pad} |"), *lines] if lines and diagnostic.labels else lines
 
     def _frame(self, text: str) -> str:

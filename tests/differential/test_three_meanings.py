@@ -20,7 +20,7 @@ from aqpolicy.semantics import evaluate
 from aqpolicy.shipped import shipped_folder
 from aqpolicy.testing import observations, policies
 
-MODEST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MODEST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def assert_same(policy: Policy, tables: Tables, prover: Prover, observation: dict[str, str | int]) -> None:

@@ -1,0 +1,105 @@
+"""`aqpolicy trace`: from a behaviour back to depth groups, updates, examples, annotators and signed observations.
+
+With `--example` or `--from-annotator` it goes the other way: what a source wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aqpolicy.errors import InputError
+
+if TYPE_CHECKING:
+    from aqpolicy.trace import Run
+    from aqpolicy.trace.result import Trace
+
+
+def register(subparsers: Any) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser(
+        "trace",
+        help="follow a behaviour back to updates and annotators",
+        description="Verify a run, then follow a behaviour of its model back to depth groups, updates, examples, "
+        "annotators and signed observations; or show what one example or annotator wrote.",
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a finished run")
+    parser.add_argument("--keyring", metavar="K", type=Path, help="the keys that are trusted; by default RUN's copy")
+    function = "FILE.py:FUNCTION or package.module:FUNCTION"
+    parser.add_argument("--model", metavar="F", help=f"builds the untrained model: {function}")
+    parser.add_argument("--behaviour", metavar="F", help=f"takes the model, returns one number: {function}[:ARGUMENT]")
+    parser.add_argument("--example", metavar="ID", help="show what the log says of one example")
+    parser.add_argument("--from-annotator", metavar="ID", help="show what the labels of one credential changed")
+    parser.add_argument("--level", type=int, choices=(0, 3), default=3, help="0: contribution, 3: estimate (default)")
+    parser.add_argument("--damp", type=float, default=2.0, metavar="X", help="curvature of the estimate (default 2)")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="updates and examples listed (default 10)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the answer as JSON")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer one question about a run."""
+    asked = [args.behaviour, args.example, args.from_annotator]
+    if sum(question is not None for question in asked) != 1:
+        raise InputError("give one of --behaviour (with --model), --example and --from-annotator")
+    if args.behaviour is not None and args.model is None:
+        raise InputError("--behaviour needs --model, the function that builds the untrained model")
+    opened = open_for_reading(args.run, args.keyring)
+    if args.behaviour is None:
+        return _source(args, opened)
+    from aqpolicy.trace.text import trace_lines
+
+    found = _trace(args, opened)
+    if args.json is not None:
+        write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
+    for line in trace_lines(found):
+        print(line)
+    return 0
+
+
+def open_for_reading(folder: Path, keyring: Path | None) -> Run:
+    """Verify a run; where no keyring is given, the run's own copy is used, and said to be."""
+    from aqpolicy.trace import open_run
+    from aqpolicy.trust import load_keyring
+
+    if keyring is None:
+        print(f"aqpolicy: trusting {folder / 'keyring.json'}; give --keyring to trust your own", file=sys.stderr)
+    return open_run(folder, load_keyring(keyring or folder / "keyring.json"))
+
+
+def write_json(path: Path, data: bytes) -> None:
+    """Write an answer.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise InputError(f"cannot write `{path}`: {error.strerror}") from error
+
+
+def _trace(args: argparse.Namespace, opened: Run) -> Trace:
+    from aqpolicy.trace.behaviour import find_function
+    from aqpolicy.trace.query import trace_behaviour
+
+    model, behaviour = find_function(args.model), find_function(args.behaviour)
+    return trace_behaviour(opened, model, behaviour, level=args.level, damp=args.damp, top=args.top)
+
+
+def _source(args: argparse.Namespace, opened: Run) -> int:
+    from aqpolicy.trace.footprint import credentials_of, footprint, masses_by
+    from aqpolicy.trace.text import comparison_lines, footprint_lines
+
+    found = footprint(opened, credential=args.from_annotator, example=args.example)
+    if args.json is not None:
+        write_json(args.json, found.to_json())
+    for line in footprint_lines(found, visits=args.example is not None):
+        print(line)
+    if args.from_annotator is not None:
+        for line in comparison_lines(masses_by(opened, credentials_of(opened)), opened.tables.groups):
+            print(line)
+    return 0
