@@ -42,7 +42,8 @@ format: $(VENV)/.dev  ## rewrite the code in its one format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.test  ## step time of the gate beside plain training, in one run
+bench: $(VENV)/.test  ## start-up time, and step time of the gate beside plain training
+	@$(BIN)/python docs/bench/startup.py
 	@$(BIN)/python docs/bench/gate.py
 
 docs: $(VENV)/.test  ## rewrite docs/commands.md from the commands themselves, then check every page

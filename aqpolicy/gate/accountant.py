@@ -122,7 +122,8 @@ class Accountant:
             elif budget.on_exhaust == "defer":
                 deferred |= over
             else:
-                self._narrow(budget, over, room, charge, draft, shares, reasons)
+                left = _rest(budget, draft, charge, room)
+                _narrow(budget, over, left, shares, reasons)
         shares[deferred], reasons[deferred] = 0, int(Reason.DEFERRED)
         if halted:
             shares, reasons = torch.zeros_like(shares), torch.full_like(reasons, Reason.HALTED)
@@ -175,9 +176,7 @@ class Accountant:
 
     def _charges(self, spending: Spending) -> Tensor:
         surprisal, charged = spending.batch.surprisal.clamp_min(0), self.charged[spending.batch.route]
-        columns = [
-            self._charge(number, spending.shares, charged, surprisal)[1] for number in range(len(self.budgets))
-        ]
+        columns = [self._charge(number, spending.shares, charged, surprisal)[1] for number in range(len(self.budgets))]
         return torch.stack(columns, dim=1) if columns else torch.zeros_like(charged)
 
     def _room(self, number: int, batch: Batch, reach: Tensor, charge: Tensor) -> Tensor:
@@ -193,22 +192,24 @@ class Accountant:
         used = shown[batch.index.clamp_min(0)] + earlier + 1 > budget.exposures
         return left.masked_fill(used, -1)
 
-    @staticmethod
-    def _narrow(
-        budget: BudgetTable, over: Tensor, room: Tensor, charge: Tensor, draft: Tensor, shares: Tensor, reasons: Tensor
-    ) -> None:
-        """Take from the covered groups what does not fit, in place."""
-        rows = over.nonzero().squeeze(1)
-        attenuate = budget.on_exhaust == "attenuate"
-        for group in budget.groups:
-            left = torch.zeros_like(rows)
-            if attenuate:
-                space = room[rows].clamp_min(0)
-                left = (draft[rows, group] * space).div(charge[rows].clamp_min(1), rounding_mode="floor")
-            reason = torch.where(left > 0, int(Reason.ATTENUATED), int(Reason.EXHAUSTED))
-            less = left < shares[rows, group]
-            shares[rows, group] = torch.minimum(shares[rows, group], left)
-            reasons[rows, group] = torch.where(less, reason, reasons[rows, group])
+
+def _rest(budget: BudgetTable, draft: Tensor, charge: Tensor, room: Tensor) -> Tensor:
+    """Return what an exhausted budget leaves of each covered share, shape (b, covered groups)."""
+    covered = draft[:, list(budget.groups)]
+    if budget.on_exhaust != "attenuate":
+        return torch.zeros_like(covered)
+    # Where something is over, the room is less than the charge, so the product stays below 2**52.
+    room = torch.minimum(room.clamp_min(0), charge)
+    return (covered * room.unsqueeze(1)).div(charge.clamp_min(1).unsqueeze(1), rounding_mode="floor")
+
+
+def _narrow(budget: BudgetTable, over: Tensor, left: Tensor, shares: Tensor, reasons: Tensor) -> None:
+    """Take from the covered groups what does not fit, in place."""
+    for column, group in enumerate(budget.groups):
+        less = over & (left[:, column] < shares[:, group])
+        reason = torch.where(left[:, column] > 0, int(Reason.ATTENUATED), int(Reason.EXHAUSTED))
+        shares[:, group] = torch.where(less, left[:, column], shares[:, group])
+        reasons[:, group] = torch.where(less, reason, reasons[:, group])
 
 
 def _scaled(amount: Tensor, cost: Tensor) -> Tensor:
@@ -237,5 +238,3 @@ def micro_nats(loss: Tensor) -> Tensor:
     value = loss.detach().to(device="cpu", dtype=torch.float64)
     whole = (value * MICRO).ceil().nan_to_num(0.0).clamp(0, LARGEST_SURPRISAL).to(torch.int64)
     return whole.masked_fill(~value.isfinite(), NOT_FINITE)
-
-

@@ -66,7 +66,9 @@ def attach(
     signed = load_manifest(manifest, _needed(keys)) if isinstance(manifest, (str, Path)) else manifest
     _refuse_other_vocabulary(opened, signed)
     recorder = Recorder(opened.tables, None if lineage is None else Path(lineage))
-    gate = Gate(model, optimizer, opened, signed, sketches=record == "sketch", refused=tuple(refused), recorder=recorder)
+    gate = Gate(
+        model, optimizer, opened, signed, sketches=record == "sketch", refused=tuple(refused), recorder=recorder
+    )
     if lineage is None:
         return gate
     try:
@@ -94,7 +96,7 @@ def _needed(keyring: Keyring | None) -> Keyring:
 def _refuse_other_vocabulary(bundle: Bundle, manifest: Manifest) -> None:
     if bundle.taxonomy != manifest.taxonomy:
         raise IllegalTrainingSetupError(
-            f"the bundle speaks of `{bundle.taxonomy}`, the manifest of `{manifest.taxonomy}`; compile the policy for it"
+            f"the bundle speaks of `{bundle.taxonomy}`, the manifest of `{manifest.taxonomy}`; use a pair that agrees"
         )
 
 

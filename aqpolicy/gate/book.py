@@ -16,9 +16,7 @@ from torch import Tensor
 
 from aqpolicy.errors import IllegalTrainingSetupError
 from aqpolicy.gate.groups import Group
-
-NOT_BOOKED: Final = float("nan")
-"""Residual of an optimizer that is not booked."""
+from aqpolicy.lineage import NOT_BOOKED
 
 _PER_PARAMETER: Final = frozenset({"params"})
 
@@ -28,7 +26,7 @@ class Entry:
     """One step of the optimizer.
 
     Units:
-        movement: l2 norm of the change; residual: relative to the movement.
+        movement: l2 norm of the change; residual: relative to the movement, `NOT_BOOKED` where not reconstructed.
     """
 
     optimizer: str
@@ -55,7 +53,7 @@ class Bookkeeper:
         self.name = type(optimizer).__name__
         self.exact = type(optimizer) is torch.optim.SGD
         self._buffers: dict[int, Tensor] = {}
-        if optimizer.state:
+        if any(float(state.get("step", 1.0)) for state in optimizer.state.values()):  # Adagrad has a state at once
             raise IllegalTrainingSetupError("the optimizer has stepped before; attach a fresh one")
         self.settings()
 

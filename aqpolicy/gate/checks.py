@@ -38,7 +38,7 @@ class LeakCheck:
     def __init__(self, flows: Sequence[Flow]) -> None:
         """Install the hooks."""
         self._handles: list[RemovableHandle] = [
-            parameter.register_hook(_guard(flow, name, parameter))
+            parameter.register_hook(_guard(flow, name, parameter))  # type: ignore[no-untyped-call]  # torch
             for flow in flows
             for name, parameter in zip(flow.group.names, flow.group.parameters, strict=True)
         ]
@@ -49,12 +49,12 @@ class LeakCheck:
             handle.remove()
 
 
-def _guard(flow: Flow, name: str, parameter: nn.Parameter) -> Callable[[Tensor], None]:
+def _guard(flow: Flow, name: str, parameter: nn.Parameter) -> Callable[[Tensor | None], None]:
     key = id(parameter)
 
-    def check(gradient: Tensor) -> None:
+    def check(gradient: Tensor | None) -> None:
         # Anything that adds to the issued tensor makes another one, or another version of it.
-        if flow.issued.get(key) != (gradient.data_ptr(), gradient._version):  # noqa: SLF001 - torch's own counter
+        if gradient is not None and flow.issued.get(key) != (gradient.data_ptr(), gradient._version):  # noqa: SLF001 - torch's own counter
             raise IllegalTrainingSetupError(
                 f"an ungated gradient reached group `{flow.group.name}` (parameter `{name}`); use the parameter only "
                 "through its module, inside a step, and put penalties on weights into the optimizer"
@@ -100,13 +100,13 @@ class Shadow:
     def accept(self) -> None:
         """Take the parameters as they are for the new copy."""
         with torch.no_grad():
-            torch._foreach_copy_(self.values, self.parameters)  # noqa: SLF001 - one launch for all
+            torch._foreach_copy_(self.values, self.parameters)
         self.renew_versions()
 
     def restore(self) -> None:
         """Put every parameter back."""
         with torch.no_grad():
-            torch._foreach_copy_(self.parameters, self.values)  # noqa: SLF001 - one launch for all
+            torch._foreach_copy_(self.parameters, self.values)
         self.renew_versions()
 
 
@@ -132,7 +132,7 @@ class ParameterSets:
         """
         trained = {id(parameter) for parameter in self._model.parameters() if parameter.requires_grad}
         if trained != self._governed:
-            self._raise_trained(trained)
+            self._raise_trained()
         held = {id(parameter) for group in self._optimizer.param_groups for parameter in group["params"]}
         if held != self._governed:
             raise IllegalTrainingSetupError(
@@ -140,7 +140,7 @@ class ParameterSets:
                 f"({len(held - self._governed)} too many, {len(self._governed - held)} missing)"
             )
 
-    def _raise_trained(self, trained: set[int]) -> None:
+    def _raise_trained(self) -> None:
         for name, parameter in self._model.named_parameters():
             if parameter.requires_grad and id(parameter) not in self._governed:
                 raise UngovernedParameterError(

@@ -183,7 +183,7 @@ class Gate:
         for name, value in (("loss", loss), ("surprisal", surprisal)):
             if value is not None and tuple(value.shape) != (count,):
                 raise IllegalTrainingSetupError(
-                    f"the {name} has shape {tuple(value.shape)}; give one number per scheduled example, shape ({count},)"
+                    f"the {name} has shape {tuple(value.shape)}, not ({count},): one number per scheduled example"
                 )
         if not loss.requires_grad:
             raise IllegalTrainingSetupError("the loss does not depend on any trained parameter")
@@ -209,11 +209,14 @@ class Gate:
     def _probe(self, loss: Tensor) -> None:
         """Differentiate one example's loss alone; it may touch no other example's rows.
 
-        Done for the first few shapes of a step: it costs a backward pass.
+        Done for the first few shapes of a step: it costs a backward pass. A loss
+        that is not finite proves nothing; the next step is probed instead.
         """
         shape = tuple(self._router.shapes)
         tokens = [flow.token for flow in self._flows if flow.token is not None]
         if loss.numel() < 2 or not tokens or shape in self._probed or len(self._probed) >= PROBES:
+            return
+        if not bool(loss.isfinite().all()):
             return
         self._router.probed = loss.numel() - 1
         try:
@@ -234,7 +237,7 @@ class Gate:
             self._recorder.append(facts, self._move())
         except BaseException as error:
             self._shadow.restore()
-            self._halted = f"a step could not be completed ({error or type(error).__name__}); attach again"
+            self._halted = f"a step could not be completed ({type(error).__name__}: {error}); attach again"
             if isinstance(error, Exception) and not isinstance(error, AqpolicyError):
                 raise LineageError(f"the step was undone, the gate has halted: {error}") from error
             raise
@@ -334,4 +337,3 @@ def _limits(tables: Any) -> Tensor | None:
     """Return norm limits per row and group, infinity where there is none; None where there is none at all."""
     rows = torch.tensor([row.norms for row in tables.rows], dtype=torch.float64)
     return torch.where(rows == NO_LIMIT, torch.inf, rows / MICRO) if (rows != NO_LIMIT).any() else None
-

@@ -5,6 +5,7 @@ It decides nothing. Without a log it still keeps the live totals.
 
 from __future__ import annotations
 
+import struct
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from aqpolicy.gate.book import Entry
 from aqpolicy.gate.examples import UNKNOWN, Scheduled
 from aqpolicy.gate.sketch import SketchPlan
 from aqpolicy.lineage import NO_INDEX, NO_SURPRISAL, Book, Row, StepBlock
-from aqpolicy.trust import sha256
+from aqpolicy.trust import encode_base64, sha256
 from aqpolicy.units import MICRO
 
 NORM_NOT_FINITE: Final = -1.0
@@ -69,7 +70,7 @@ class Log(Protocol):
     def append_step(self, block: StepBlock) -> Any:
         """Take a step."""
 
-    def append_model(self, step: int, model_digest: bytes, sketches: Mapping[str, Any]) -> Any:
+    def append_model(self, step: int, model_digest: bytes, facts: Mapping[str, Any]) -> Any:
         """Take the digest of a published model."""
 
     def close(self) -> None:
@@ -109,12 +110,8 @@ class Recorder:
             return
         path = self._run / "model.pt"
         torch.save(model.state_dict(), path)
-        sketches = {
-            group: {"norm": sketch.norm().item().hex(), "values": sketch.float().numpy().astype("<f4").tobytes().hex()}
-            for group, sketch in zip(self._tables.groups, travelled, strict=True)
-        }
-        body = {"k": plan.k, "seed": plan.seed, "travelled": sketches}
-        self.log.append_model(self.totals.steps, sha256(path.read_bytes()), body)
+        facts = {"sketch_k": plan.k, "sketch_seed": plan.seed, "travelled": _packed(travelled)}
+        self.log.append_model(self.totals.steps, sha256(path.read_bytes()), facts)
 
     def close(self) -> None:
         """End the log."""
@@ -185,6 +182,14 @@ class Recorder:
         if reason is not Reason.TABLE and not any(shares):
             return CAUSES[1] if any(self._shares[route]) else self._causes[route]
         return self._causes[route]
+
+
+def _packed(travelled: Sequence[Tensor]) -> list[str]:
+    """Return each group's sketch as base64 of little-endian float32."""
+    return [
+        encode_base64(struct.pack(f"<{sketch.numel()}f", *sketch.detach().to("cpu", torch.float32).tolist()))
+        for sketch in travelled
+    ]
 
 
 def _reason(index: int, reasons: Sequence[int], *, refused: bool) -> Reason:

@@ -8,7 +8,7 @@ runs as if the gate were not there.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ class Router:
         use = Use(site.rule, site.module, site.wanted, x, saved, e)
         if self.examples is None:
             raise IllegalTrainingSetupError(
-                f"a gradient reached module `{site.name}` outside a step; differentiate with gate.backward inside the step"
+                f"a gradient reached module `{site.name}` outside a step; differentiate inside it, with gate.backward"
             )
         if self.probed is not None:
             _refuse_mixing(site, e, self.probed)
@@ -92,11 +92,11 @@ class Route:
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Return the plain forward of the copied module."""
         copied = memo.get(id(self.site.module), self.site.module)
-        return MethodType(type(copied).forward, copied)
+        return partial(type(copied).forward, copied)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the plain forward."""
-        return MethodType, (type(self.site.module).forward, self.site.module)
+        return partial, (type(self.site.module).forward, self.site.module)
 
     def _check(self, x: Tensor) -> None:
         site, examples = self.site, self.router.examples
@@ -124,7 +124,7 @@ class _Gated(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch
+    @once_differentiable
     def backward(ctx: Any, e: Tensor) -> tuple[Tensor | None, None, None, None]:
         """Hand (input, output gradient) to the group and the native gradient to earlier layers."""
         x, *saved = ctx.saved_tensors
@@ -138,8 +138,12 @@ def _held(site: Site) -> tuple[Tensor | None, ...]:
 
 
 def _refuse_mixing(site: Site, e: Tensor, example: int) -> None:
-    """Raise where the loss of one example moved another example's row."""
-    if e[:example].any() or e[example + 1 :].any():
+    """Raise where the loss of one example moved another example's row.
+
+    What is no finite number there came of 0 times infinity and says nothing.
+    """
+    others = torch.cat([e[:example], e[example + 1 :]])
+    if ((others != 0) & others.isfinite()).any():
         raise IllegalTrainingSetupError(
             f"the loss of one example depends on another example at module `{site.name}`; "
             "remove what mixes examples (batch normalisation, losses over the batch, inputs without an example axis)"

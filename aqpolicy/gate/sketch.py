@@ -56,7 +56,8 @@ class SketchPlan:
         mixed = flat.index_select(-1, order) * signs.to(flat.dtype)
         short = -size % width
         padded = torch.nn.functional.pad(mixed, (0, short)) if short else mixed
-        return padded.unflatten(-1, (-1, width)).sum(-2)
+        # Buckets are runs of the permuted numbers: a sum over the last axis is many times faster than over another.
+        return padded.reshape(*flat.shape[:-1], width, -1).sum(-1)
 
     def encode(self, sketches: Sequence[Tensor]) -> list[bytes]:
         """Return one record per example: per group a float32 scale and a signed byte per number.

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from aqpolicy.gate.groups import Group
 from aqpolicy.gate.layers import Gradients, Use
-from aqpolicy.gate.layers.rule import parameter_sizes, sum_of_squares
+from aqpolicy.gate.layers.rule import parameter_sizes, sum_of_squares, vector_norm
 
 Arrival = tuple[tuple[Tensor | None, ...], Use]
 """A use, and the parameters that it used, None where not trained."""
@@ -149,11 +149,13 @@ def _measure_apart(uses: list[Arrival], *, reuse: bool) -> tuple[Tensor, list[Gr
     With `reuse`, the per-example gradients of layers that must make them for
     their norms are kept for the weighted sum, as far as memory allows.
     """
-    squares, own, room = [], [], DENSE_BYTES
+    squares: list[Tensor] = []
+    own: list[Gradients | None] = []
+    room = DENSE_BYTES
     for _, use in uses:
         count = use.e.shape[0]
         size = sum(parameter_sizes(use)) * count * use.e.element_size()
-        if reuse and use.rule.materialises and size <= room:
+        if reuse and use.rule.materialises(use) and size <= room:
             room -= size
             gradients = use.rule.per_sample(use)
             squares.append(sum_of_squares(gradients))
@@ -219,7 +221,7 @@ class _Token(torch.autograd.Function):
         return parameters[0].new_zeros(())
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch
+    @once_differentiable
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Hand the gated gradients on."""
         return (None, *ctx.flow.flush())
@@ -233,5 +235,5 @@ def _shared(uses: list[Arrival]) -> bool:
 
 def _long_norms(flat: Tensor) -> Tensor:
     """Return row norms in two levels, which keeps single precision accurate on long rows."""
-    parts = [torch.linalg.vector_norm(part, dim=1) for part in flat.split(1024, dim=1)]
-    return torch.linalg.vector_norm(torch.stack(parts, dim=1), dim=1)
+    parts = [vector_norm(part, 1) for part in torch.split(flat, 1024, dim=1)]
+    return vector_norm(torch.stack(parts, dim=1), 1)

@@ -10,7 +10,7 @@ from aqpolicy.model.conditions import Conditions
 from aqpolicy.model.numbers import to_count, to_positive
 from aqpolicy.model.policy import All, Budget, Limit
 from aqpolicy.model.problems import Names, Problems
-from aqpolicy.model.rules import circles
+from aqpolicy.model.rules import circles, steps
 from aqpolicy.model.vocabulary import resolve_groups
 from aqpolicy.syntax import tree as t
 
@@ -94,7 +94,7 @@ def check_parents(decls: tuple[t.BudgetDecl, ...], budgets: Names[Budget], probl
     """Report parents that do not exist, and budgets that lie within themselves."""
     for clause in (c for decl in decls for c in decl.clauses if isinstance(c, t.WithinClause)):
         budgets.look_up(clause.parent)
-    edges = {budget.name: (budget.within,) if budget.within else () for budget in budgets.values()}
+    edges = {budget.name: [budget.within] if budget.within else [] for budget in budgets.values()}
     for circle in circles(edges):
-        labels = tuple(Label(budgets.span(name), "lies within the next") for name in circle)
+        labels = [Label(budgets.span(name), f"lies within `{parent}`") for name, parent in steps(circle)]
         problems.add("AQ208", f"budget `{circle[0]}` lies within itself", *labels)

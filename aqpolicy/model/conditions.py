@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from aqpolicy.diagnostics import Label, did_you_mean
+from aqpolicy.diagnostics import Label
 from aqpolicy.model.numbers import to_micro, to_share
 from aqpolicy.model.policy import Admitted, All, Any, Atom, Attribute, Category, Condition, Not, Numeric, Op
 from aqpolicy.model.problems import Names, Problems
@@ -115,8 +115,10 @@ class Conditions:
         return self._done[name]
 
     def _cycle(self, path: list[t.DefineDecl]) -> None:
-        labels = [Label(decl.name.span, "uses the next") for decl in path[:-1]]
-        labels.append(Label(path[-1].name.span, f"uses `{path[0].name.text}`"))
+        labels = [
+            Label(decl.name.span, f"uses `{used.name.text}`")
+            for decl, used in zip(path, [*path[1:], path[0]], strict=True)
+        ]
         self._problems.add("AQ216", f"definition `{path[0].name.text}` uses itself", *labels)
 
     # ---- Comparisons
@@ -136,7 +138,7 @@ class Conditions:
 
     def _compare(self, tree: t.Compare) -> Condition:
         attribute = self._attribute(tree.attribute)
-        literal = attribute and self._literal(attribute, tree.value)
+        literal = None if attribute is None else self._literal(attribute, tree.value)
         if attribute is None or literal is None:
             return _NOTHING
         if isinstance(attribute.type, Numeric) or isinstance(literal, int):
@@ -182,9 +184,9 @@ class Conditions:
         if value.text in kind.values:
             return value.text
         message = f"`{value.text}` is not a value of `{attribute.name}`"
-        listing = (f"its values: {', '.join(kind.values)}",)
+        hint = self._problems.hint(value.text, kind.values, "its values")
         labels = (Label(value.span, "not declared"), Label(attribute.span, "declared here"))
-        self._problems.add("AQ204", message, *labels, help=did_you_mean(value.text, kind.values) or listing)
+        self._problems.add("AQ204", message, *labels, help=hint)
         return None
 
     def _number(self, attribute: Attribute, kind: Numeric, value: t.Number) -> int | None:

@@ -6,7 +6,7 @@ returns None, and whoever asked goes on without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Generic, TypeVar
 
 from aqpolicy.diagnostics import Diagnostic, Label, Span, did_you_mean
@@ -15,11 +15,11 @@ from aqpolicy.syntax.tree import Word
 
 T = TypeVar("T")
 
-RESERVED: Final = frozenset(STATEMENTS) | {
-    *("all", "anything", "admitted", "exhaust"),
-    *("and", "or", "not", "is", "one", "of", "when"),
-}
+RESERVED: Final = frozenset((*STATEMENTS, "all", "anything", "and", "or", "not"))
 """Words that no declaration may take as its name: a reader could not tell the two apart."""
+
+_MOST_HINTS: Final = 100
+"""Problems for which a hint is looked for; a file with more has another trouble than spelling."""
 
 
 class Problems:
@@ -35,6 +35,13 @@ class Problems:
     def report(self, diagnostic: Diagnostic) -> None:
         """Record a diagnostic."""
         self._found.append(diagnostic)
+
+    def hint(self, word: str, candidates: Sequence[str], what: str) -> tuple[str, ...]:
+        """Return a help line for an unknown word: the one probably meant, or what there is to choose from."""
+        if len(self._found) > _MOST_HINTS:
+            return ()
+        listing = f"{what}: {', '.join(f'`{name}`' for name in candidates)}"
+        return did_you_mean(word, candidates) or ((listing,) if 0 < len(candidates) <= 12 else ())
 
     @property
     def found(self) -> tuple[Diagnostic, ...]:
@@ -52,6 +59,7 @@ class Names(Generic[T]):
         """False where the declaration that holds the names is missing; lookups then fail silently."""
         self._problems = problems
         self._values: dict[str, tuple[Span, T]] = {}
+        self._names: tuple[str, ...] = ()
 
     def declare(self, name: Word, value: T) -> None:
         """Enter a name; the first of two equal ones stays."""
@@ -61,7 +69,9 @@ class Names(Generic[T]):
         if name.text in self._values:
             first, _ = self._values[name.text]
             message = f"{self.kind} `{name.text}` is declared twice"
-            self._problems.add("AQ202", message, Label(name.span, "declared again"), Label(first, "first declared here"))
+            self._problems.add(
+                "AQ202", message, Label(name.span, "declared again"), Label(first, "first declared here")
+            )
         else:
             self._values[name.text] = (name.span, value)
 
@@ -71,7 +81,7 @@ class Names(Generic[T]):
             return self._values[name.text][1]
         if self.is_known:
             message = f"unknown {self.kind} `{name.text}`"
-            hint = did_you_mean(name.text, self._values) or self._listing()
+            hint = self._problems.hint(name.text, self.names(), "declared")
             self._problems.add("AQ201", message, Label(name.span, "not declared"), help=hint)
         return None
 
@@ -88,12 +98,9 @@ class Names(Generic[T]):
 
     def names(self) -> tuple[str, ...]:
         """Return all names, as declared."""
-        return tuple(self._values)
-
-    def _listing(self) -> tuple[str, ...]:
-        if not self._values:
-            return (f"declare {_article(self.kind)} of this name first",)
-        return (f"declared: {', '.join(f'`{name}`' for name in self._values)}",) if len(self._values) <= 12 else ()
+        if len(self._names) != len(self._values):
+            self._names = tuple(self._values)
+        return self._names
 
 
 def _article(noun: str) -> str:

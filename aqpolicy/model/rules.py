@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+
 from aqpolicy.diagnostics import Label
 from aqpolicy.model.conditions import Conditions
 from aqpolicy.model.numbers import to_positive, to_share, to_share_limit
@@ -74,34 +76,34 @@ def check_overrides(decls: tuple[t.RuleDecl, ...], rules: Names[Rule], problems:
             for part in (rule, other):
                 if part is not None and other is not None and part.admit_span is None:
                     message = f"rule `{part.name}` admits nothing, so `overrides` cannot relate it to another"
-                    labels = (Label(word.span, "relates two grants"), Label(part.span, "has no `admit`"))
-                    problems.add("AQ209", message, *labels, notes=("restrictions always combine, and always win",))
+                    places = (Label(word.span, "relates two grants"), Label(part.span, "has no `admit`"))
+                    problems.add("AQ209", message, *places, notes=("restrictions always combine, and always win",))
     edges = {rule.name: rule.overrides for rule in rules.values()}
     for circle in circles(edges):
-        labels = tuple(Label(rules.span(name), "overrides the next") for name in circle)
-        problems.add("AQ208", f"rule `{circle[0]}` overrides itself, through {_through(circle)}", *labels)
+        labels = [Label(rules.span(name), f"overrides `{follower}`") for name, follower in steps(circle)]
+        problems.add("AQ208", f"rule `{circle[0]}` overrides itself", *labels)
 
 
-def circles(edges: dict[str, tuple[str, ...]]) -> list[list[str]]:
-    """Return one circle through each knot of a relation between names, found in the order declared."""
+def circles(edges: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Return a circle for every edge that closes one, walking a relation between names in the order declared."""
     found: list[list[str]] = []
     finished: set[str] = set()
     for start in edges:
-        path: list[tuple[str, list[str]]] = [(start, list(edges[start]))] if start not in finished else []
+        path: dict[str, Iterator[str]] = {} if start in finished else {start: iter(edges[start])}
         while path:
-            name, rest = path[-1]
-            if not rest:
+            name, followers = next(reversed(path.items()))
+            follower = next(followers, None)
+            if follower is None:
                 finished.add(name)
-                path.pop()
-                continue
-            follower = rest.pop(0)
-            on_path = [step for step, _ in path]
-            if follower in on_path:
-                found.append(on_path[on_path.index(follower) :])
+                del path[name]
+            elif follower in path:
+                walked = list(path)
+                found.append(walked[walked.index(follower) :])
             elif follower in edges and follower not in finished:
-                path.append((follower, list(edges[follower])))
+                path[follower] = iter(edges[follower])
     return found
 
 
-def _through(circle: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in circle[1:]) if len(circle) > 1 else "itself"
+def steps(circle: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield every name of a circle with the one that follows it."""
+    return zip(circle, [*circle[1:], circle[0]], strict=True)

@@ -28,7 +28,7 @@ def _type(item: t.AttributeDecl, problems: Problems) -> AttributeType | None:
         return _numeric(item.type, item.span, problems)
     ordered = item.type.rungs if isinstance(item.type, t.Ladder) else ()
     others = item.type.outside if isinstance(item.type, t.Ladder) else item.type.values
-    values: Names[str] = Names(f"value of `{item.name.text}`", problems)
+    values: Names[str] = Names("value", problems)
     for word in (*ordered, *others):
         values.declare(word, word.text)
     return Category(values.values(), min(len(ordered), len(values.values())))
@@ -57,8 +57,8 @@ def _a(kind: str) -> str:
 
 def resolve_depth(decl: t.DepthDecl, groups: Names[int], problems: Problems) -> tuple[DepthGroup, ...]:
     """Return the depth groups in order; enter each with its index."""
-    for item in decl.groups:
-        groups.declare(item.name, len(groups.values()))
+    for index, item in enumerate(decl.groups):
+        groups.declare(item.name, index)
     if not decl.groups:
         problems.add("AQ219", "`depth` declares no group", Label(decl.span, "no group in here"))
     return tuple(DepthGroup(item.name.text, _ranges(item, problems), item.name.span) for item in decl.groups)

@@ -95,7 +95,7 @@ def start_epoch(ledger: Ledger) -> Ledger:
     return tuple(Spent(0, spent.run, spent.exposures) for spent in ledger)
 
 
-def spend(
+def spend(  # noqa: PLR0917 - the columns of one batch
     budgets: Sequence[BudgetTable],
     ledger: Ledger,
     shares: Iterable[Sequence[int]],
@@ -204,9 +204,7 @@ def _outcome(budgets: Sequence[BudgetTable], visit: _Visit, draft: list[tuple[in
     return Outcome("modulate" if any(shares) else "deny", shares, reasons, charges)
 
 
-def _booked(
-    spent: Spent, b: int, budget: BudgetTable, visits: Sequence[_Visit], outcomes: Sequence[Outcome]
-) -> Spent:
+def _booked(spent: Spent, b: int, budget: BudgetTable, visits: Sequence[_Visit], outcomes: Sequence[Outcome]) -> Spent:
     """Book what was finally taken; an example is exposed when the budget charges a share of it above 0."""
     pairs = list(zip(visits, outcomes, strict=True))
     total = sum(outcome.charges[b] for outcome in outcomes)

@@ -3,6 +3,8 @@
 It looks up nothing and checks nothing; that is `model.resolve`'s task.
 """
 
+# ruff: noqa: D102, N802 - a method is named after its grammar rule or token, and the rule says what it is
+
 from __future__ import annotations
 
 from typing import Any, Literal

@@ -6,16 +6,16 @@ and where to look for the next statement.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 from lark import Lark, Token, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from aqpolicy.diagnostics import Diagnostic, Label, Source, Span, did_you_mean
 from aqpolicy.syntax.build import token_span
+from aqpolicy.units import UNITS
 
 STATEMENTS: Final = (
     "policy",
@@ -53,7 +53,6 @@ LATER: Final[Mapping[str, str]] = MappingProxyType(
         "linear": "ramps of shares by depth",
         "from": "ramps of shares by depth",
         "rises": "`prove ... rises with`",
-        "falls": "`prove ... falls with`",
         "spent": "`prove spent(...)`",
         "-": "shares computed from an attribute",
     }
@@ -114,11 +113,14 @@ class _Expected:
 
     @property
     def text(self) -> str:
-        """List what was expected; the opening words of statements count as one."""
-        words = sorted(self.words - set(STATEMENTS), key=lambda word: (not word.isalpha(), word))
-        listed = [*self.kinds, *(f"`{word}`" for word in words)]
-        if self.words.issuperset(STATEMENTS):
-            listed.append("a statement")
+        """List what was expected; all opening words of statements count as one, and so do all units."""
+        listed = list(self.kinds)
+        words = self.words
+        for several, name in ((STATEMENTS, "a statement"), (UNITS, "a unit")):
+            if words.issuperset(several):
+                words -= set(several)
+                listed.append(name)
+        listed += [f"`{word}`" for word in sorted(words, key=lambda word: (not word.isalpha(), word))]
         return " or ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
 
 
@@ -152,7 +154,7 @@ def later(word: str, span: Span) -> Diagnostic:
     return Diagnostic(
         "AQ110",
         "error",
-        f"{LATER[word]} is part of the language but not of this version",
+        f"{LATER[word]}: part of the language, but not of this version",
         (Label(span, "not in this version"),),
         notes=("nothing of a policy is ever skipped, so the file is refused",),
     )
@@ -185,12 +187,11 @@ def _reserved_word(source: Source, token: Token) -> Mistake:
 
 
 def _unexpected_character(source: Source, error: UnexpectedCharacters, expected: _Expected) -> Mistake:
-    at = error.pos_in_stream
+    at = cast("int", error.pos_in_stream)  # lark declares it as None
     char = source.text[at]
-    line = re.compile(r"[^\n]*").match(source.text, at)
+    end = at + len(source.text[at:].split("\n", 1)[0])
     span = Span(source.name, at, at + 1, error.line, error.column)
     if char == '"':
-        end = line.end() if line else at + 1
         label = Label(Span(source.name, at, end, error.line, error.column), "the closing quote is missing")
         return Mistake(Diagnostic("AQ103", "error", "a text in quotes does not end on its line", (label,)), end)
     if char in LATER:

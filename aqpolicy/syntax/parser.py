@@ -12,6 +12,7 @@ from typing import Final
 
 from lark import Lark, Token, UnexpectedInput
 from lark import Tree as ParseTree
+from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from aqpolicy.diagnostics import Diagnostic, Label, Source
 from aqpolicy.errors import PolicyError
@@ -73,9 +74,19 @@ def _parse_from(source: Source, start: int) -> tuple[ParseTree[Token] | None, li
             nesting += {"(": 1, ")": -1}.get(str(token), 0)
             if nesting > MAX_NESTING:
                 return None, [_too_deep(source, token)]
-        return state.feed_eof(previous), []
+        return _finish(state, previous), []
     except UnexpectedInput as error:
-        return None, [explain(source, _parser(), state.accepts(), previous, error)]
+        return None, [explain(source, _parser(), _accepted(state), previous, error)]
+
+
+def _finish(state: InteractiveParser, previous: Token | None) -> ParseTree[Token]:
+    tree: ParseTree[Token] = state.feed_eof(previous)  # type: ignore[no-untyped-call]  # lark leaves it untyped
+    return tree
+
+
+def _accepted(state: InteractiveParser) -> set[str]:
+    names: set[str] = state.accepts()  # type: ignore[no-untyped-call]  # lark leaves it untyped
+    return names
 
 
 def _too_deep(source: Source, token: Token) -> Mistake:

@@ -15,7 +15,7 @@ from aqpolicy.diagnostics import Source
 from aqpolicy.model import Policy, load_policy
 
 _ORDERS = (">=", ">", "<=", "<")
-_SHARES = ("0", "0.000001", "0.25", "0.5", "0.999999", "1")
+_SHARES = ("0", "0.000001", "0.25", "0.5", "1", "1", "1")
 _EXHAUST = ("deny", "defer", "attenuate", "halt")
 
 
@@ -37,7 +37,9 @@ _KINDS = (
     _Kind("judgments", "attribute judgments : integer 0..20", *(("0", "1", "3", "20"),) * 2),
     _Kind("doubt", "attribute doubt : number -1..2.5 nat", *(("-1", "-0.5 nat", "0 nat", "2.5"),) * 2),
     _Kind("ontology", "attribute ontology : version 1..50", *(("1", "7", "50"),) * 2),
-    _Kind("site", "attribute site : ordered clinic < hospital; unknown", ("clinic", "hospital", "unknown"), ("clinic",)),
+    _Kind(
+        "site", "attribute site : ordered clinic < hospital; unknown", ("clinic", "hospital", "unknown"), ("clinic",)
+    ),
 )
 
 
@@ -80,7 +82,9 @@ def _depth(origin: str, groups: tuple[str, ...]) -> str:
 def _profiles(groups: tuple[str, ...]) -> st.SearchStrategy[str]:
     share = st.sampled_from(_SHARES)
     some = st.lists(st.sampled_from(groups), min_size=1, unique=True)
-    by_name = some.flatmap(lambda names: st.tuples(*(share.map(f"{name} {{}}".format) for name in names)).map("; ".join))
+    by_name = some.flatmap(
+        lambda names: st.tuples(*(share.map(f"{name} {{}}".format) for name in names)).map("; ".join)
+    )
     return st.one_of(share.map("all {}".format), by_name)
 
 
@@ -91,7 +95,7 @@ def _conditions(kinds: list[_Kind], names: tuple[str, ...]) -> st.SearchStrategy
     terms = st.one_of(leaves, leaves, leaves.map("not {}".format))
     pairs = st.tuples(terms, st.sampled_from(("and", "or")), terms).map(lambda t: f"({' '.join(t)})")
     wide = st.lists(st.one_of(terms, terms, pairs), min_size=1, max_size=3).map(" and ".join)
-    return st.one_of(wide, wide, wide, st.just("anything"))
+    return st.one_of(wide, terms, pairs, st.just("anything"))
 
 
 def _comparisons(kind: _Kind) -> st.SearchStrategy[str]:
@@ -120,7 +124,7 @@ def _rules(
     grants: list[str] = []
     rules = []
     for n in range(draw(st.integers(1, 5))):
-        admits = draw(st.booleans())
+        admits = n == 0 or draw(st.sampled_from((True, True, False)))
         actions = [f"admit profile_{draw(st.integers(0, profiles - 1))}"] if admits else []
         actions += draw(st.lists(_restrictions(groups), min_size=0 if admits else 1, max_size=2))
         title = draw(st.sampled_from(("", f' "Title {n}"')))
@@ -133,12 +137,12 @@ def _rules(
 
 
 def _restrictions(groups: tuple[str, ...]) -> st.SearchStrategy[str]:
-    chosen = _groups(groups)
+    chosen = st.lists(st.sampled_from(groups), min_size=1, max_size=max(1, len(groups) - 1), unique=True).map(", ".join)
     share = st.sampled_from(_SHARES[1:])
     norm = st.sampled_from(("0", "0.01", "1", "250"))
     return st.one_of(
         chosen.map("deny {}".format),
-        chosen.map('deny {} because "so it was decided"'.format),
+        _groups(groups).map('deny {} because "so it was decided"'.format),
         st.tuples(chosen, share).map(lambda pair: f"limit {pair[0]} share {pair[1]}"),
         st.tuples(chosen, norm).map(lambda pair: f"limit {pair[0]} norm {pair[1]}"),
     )

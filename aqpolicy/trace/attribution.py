@@ -25,7 +25,7 @@ from aqpolicy.lineage import Book
 from aqpolicy.trace.visits import Visits
 
 DEFAULT_DAMP: Final = 2.0
-"""Weight of the Fisher transport; found flat between 1 and 4 in docs/trace.md."""
+"""Weight of the Fisher transport; rankings change little between 1 and 4 (docs/trace.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,9 +215,16 @@ def _statement(
         worst_step_residual=worst,
         behaviour_booked=(scores.contribution.sum() + scores.opening.sum()).item(),
         behaviour_travelled=sum(part.double().dot(way).item() for part, way in ways),
+        rounding_error=_rounding_error(visits, behaviour),
         sketch_error=_sketch_error(visits, behaviour, ending),
         null=f"annotators dealt anew over the admitted examples, {DRAWS} times; the band holds {BAND:.0%} of the draws",
     )
+
+
+def _rounding_error(visits: Visits, behaviour: Behaviour) -> float:
+    """Return the standard error of <q, sum of rho * g> that rounding to bytes makes."""
+    lengths = torch.stack([part.double().norm() for part in behaviour.gradient])
+    return float((visits.rounding * lengths).norm())
 
 
 def _sketch_error(visits: Visits, behaviour: Behaviour, ending: Ending) -> float:

@@ -82,8 +82,10 @@ class ErrorStatement:
     """Sum of all contributions and the opening balance."""
     behaviour_travelled: float
     """The same from the weights themselves; equal where the books close."""
+    rounding_error: float
+    """Standard error of what was booked that rounding sketches to bytes makes."""
     sketch_error: float
-    """Standard error of the sum of all contributions that sketching makes."""
+    """Standard error of both that sketching makes; 0 where every group was kept whole."""
     null: str
 
 

@@ -85,20 +85,18 @@ class Sources:
 
 def sources_of(visits: Visits) -> Sources:
     """Look every example of a run up in its manifest, once."""
-    run, number, example, admitted = visits.run, dict[bytes, int](), list[int](), list[bool]()
+    run, seen, admitted = visits.run, set[bytes](), list[bool]()
     names, index, credential = list[str](), list[int](), list[str]()
     for _, row in run.rows:
-        if row.example_key not in number:
-            number[row.example_key] = len(number)
+        if row.example_key not in seen:
+            seen.add(row.example_key)
             known = row.manifest_index != NO_INDEX
             names.append(run.name_of(row))
             index.append(row.manifest_index)
             credential.append(run.manifest.observation(row.manifest_index).credential if known else NONE)
-        example.append(number[row.example_key])
         admitted.append(any(run.applied(row)))
-    return Sources(
-        torch.tensor(example), tuple(names), tuple(index), tuple(credential), torch.tensor(admitted, dtype=torch.bool)
-    )
+    flags = torch.tensor(admitted, dtype=torch.bool)
+    return Sources(visits.example, tuple(names), tuple(index), tuple(credential), flags)
 
 
 def by_example(sources: Sources, labels: Sequence[tuple[str, ...]]) -> Labels:

@@ -106,8 +106,8 @@ def _statement_lines(trace: Trace) -> Iterator[str]:
             f"{part.tolerance / part.travelled if part.travelled else 0.0:.2%}); worst single step {worst:.1e}"
         )
     yield (
-        f"  behaviour  booked {statement.behaviour_booked:+.6g}, travelled {statement.behaviour_travelled:+.6g}, "
-        f"sketching alone is off by about {statement.sketch_error:.2g}"
+        f"  behaviour  booked {statement.behaviour_booked:+.6g}, travelled {statement.behaviour_travelled:+.6g}; "
+        f"off by about {statement.rounding_error:.2g} by rounding and {statement.sketch_error:.2g} by sketching"
     )
     yield f"  null       {statement.null}"
 

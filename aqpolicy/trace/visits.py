@@ -23,7 +23,7 @@ from aqpolicy.trace.run import Run, SketchShape, sketch_shape
 from aqpolicy.trust import decode_base64, sha256
 
 SIGMAS: Final = 6.0
-"""Standard deviations of the rounding to a byte that a closing book may be off by."""
+"""Standard deviations beyond the expected size of the rounding that a closing book may be off by."""
 
 SINGLE: Final = 1e-4
 """Relative error of single precision over a run, of all that was booked."""
@@ -35,7 +35,7 @@ class Visits:
 
     Shapes:
         sketches: per group (v, width), the applied gradient's, the denominator included; scales (v, g);
-        step (v,).
+        step (v,); example (v,), numbered in order of appearance.
     """
 
     run: Run
@@ -44,6 +44,7 @@ class Visits:
     sketches: tuple[Tensor, ...]
     scales: Tensor
     step: Tensor
+    example: Tensor
 
     @property
     def count(self) -> int:
@@ -55,6 +56,17 @@ class Visits:
         """How far a gradient of each visit's step moves each group's final weights, shape (v, g)."""
         table = torch.tensor([response.rho for response in self.impulses], dtype=torch.float64)
         return table[:, self.step].T.contiguous()
+
+    @cached_property
+    def rounding(self) -> Tensor:
+        """Standard deviation of what rounding to bytes does to one number of what was booked, shape (g,).
+
+        A rounded number is off by scale / sqrt(12). Visits of one example resemble each other, so their errors are
+        added; those of different examples are independent.
+        """
+        reach = self.rho.abs() * self.scales.double()
+        total = torch.zeros(int(self.example.max()) + 1, reach.shape[1], dtype=torch.float64)
+        return (total.index_add_(0, self.example, reach).square().sum(0) / 12).sqrt()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +129,10 @@ def load_visits(run: Run) -> Visits:
     step = torch.tensor([block.step for block, _ in run.rows])
     impulses = run.impulses()
     assert impulses is not None, f"every optimizer is {EXACT}"  # noqa: S101 - refused above
-    return Visits(run, SketchPlan(shape.sizes, shape.k, shape.seed), impulses, sketches, scales, step)
+    numbers: dict[bytes, int] = {}
+    example = torch.tensor([numbers.setdefault(row.example_key, len(numbers)) for _, row in run.rows])
+    plan = SketchPlan(shape.sizes, shape.k, shape.seed)
+    return Visits(run, plan, impulses, sketches, scales, step, example)
 
 
 def _decode(data: bytes, count: int, shape: SketchShape) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -204,8 +219,8 @@ def close_books(visits: Visits, ending: Ending) -> tuple[Closure, ...]:
         rho, sketches = visits.rho[:, group], visits.sketches[group]
         booked = (rho.unsqueeze(1) * sketches).sum(0) if sketches.shape[1] else torch.zeros(0, dtype=torch.float64)
         unexplained = ending.travelled[group] - booked - ending.opening[group]
-        # Rounding to the nearest level is off by scale / sqrt(12) per number, independently.
-        rounding = (rho.square() * visits.scales[:, group].double().square()).sum().mul(sketches.shape[1] / 12).sqrt()
+        width = sketches.shape[1]
+        rounding = visits.rounding[group] * (width**0.5 + SIGMAS) if width else torch.zeros(())
         moved = (rho.abs() * sketches.norm(dim=1).double()).sum()
         parts.append(
             Closure(
@@ -214,7 +229,7 @@ def close_books(visits: Visits, ending: Ending) -> tuple[Closure, ...]:
                 booked=booked.norm().item(),
                 opening=ending.opening[group].norm().item(),
                 unexplained=unexplained.norm().item(),
-                tolerance=(SIGMAS * rounding + SINGLE * moved).item(),
+                tolerance=(rounding + SINGLE * moved).item(),
             )
         )
     return tuple(parts)

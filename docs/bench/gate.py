@@ -20,7 +20,7 @@ from statistics import median
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from aqpolicy.bundle import NO_LIMIT, AttributeTable, BudgetTable, Bundle, Row, Tables
 from aqpolicy.gate import attach
@@ -42,6 +42,7 @@ class Transformer(nn.Module):
         self.head = nn.Linear(wide, 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
         h = self.words(x) + self.places(torch.arange(x.shape[1]).expand(x.shape))
         for block in self.blocks:
             h = block(h)
@@ -58,10 +59,11 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(wide, 4 * wide), nn.Linear(4 * wide, wide)
 
     def forward(self, h: Tensor) -> Tensor:
+        """Add attention, then the feed-forward layer."""
         b, t, d = h.shape
         query, key, value = self.mix(self.first(h)).view(b, t, 3, 4, d // 4).permute(2, 0, 3, 1, 4)
-        h = h + self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(b, t, d))
-        return h + self.down(F.gelu(self.up(self.second(h))))
+        h = h + self.out(functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(b, t, d))
+        return h + self.down(functional.gelu(self.up(self.second(h))))
 
 
 def convnet() -> nn.Module:
@@ -165,16 +167,15 @@ def plain_step(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
 
     def step() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
+        functional.cross_entropy(model(x), y).backward()
         optimizer.step()
 
     return step
 
 
-def gated_step(
-    model: nn.Module, x: Tensor, y: Tensor, case: Case, mode: Mode, stack: ExitStack
-) -> Callable[[], None]:
+def gated_step(model: nn.Module, x: Tensor, y: Tensor, plan: tuple[Case, Mode], stack: ExitStack) -> Callable[[], None]:
     """Return one step under a policy, with its log in a temporary folder."""
+    case, mode = plan
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     labels, keyring, key = manifest(folder, len(mode.shares))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
@@ -183,7 +184,7 @@ def gated_step(
     gate = attach(
         model,
         optimizer,
-        bundle=Bundle(tables(mode), "bench", "1", "bench@1", bound, {}, {}, ()),
+        bundle=Bundle(tables(mode), "bench", "1", "bench@1", bound, {}, {}, (), sha256(b"bench")),
         manifest=labels,
         keyring=keyring,
         lineage=folder / "run" if mode.lineage else None,
@@ -196,7 +197,7 @@ def gated_step(
 
     def step() -> None:
         with gate.step(names):
-            gate.backward(F.cross_entropy(model(x), y, reduction="none"))
+            gate.backward(functional.cross_entropy(model(x), y, reduction="none"))
 
     return step
 
@@ -216,7 +217,7 @@ def measure(case: Case, mode: Mode, rounds: int, repeats: int) -> tuple[float, f
     y = torch.randint(0, 2, (len(x),))
     with ExitStack() as stack:
         plain = plain_step(deepcopy(model), x, y)
-        gated = gated_step(model, x, y, case, mode, stack)
+        gated = gated_step(model, x, y, (case, mode), stack)
         timed(plain, 3), timed(gated, 3)
         pairs = [(timed(plain, repeats), timed(gated, repeats)) for _ in range(rounds)]
     cpu = median(other[0] / one[0] for one, other in pairs)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.gating import open_gate, tables
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 B = 6
 SHARES = [(1.0, 0.25), (0.0, 1.0), (0.5, 0.0), (1.0, 1.0)]
@@ -27,7 +27,7 @@ class Conv(nn.Module):
         self(torch.randn(1, 4, *[9] * spatial))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.second(F.gelu(self.norm(self.first(x)))).flatten(1))
+        return self.head(self.second(functional.gelu(self.norm(self.first(x)))).flatten(1))
 
 
 class Words(nn.Module):
@@ -107,8 +107,7 @@ def expected(
             norms[i, g] = norm
             limit = LIMITS[i % 4][g] if limited else None
             factor = SHARES[i % 4][g] * (1.0 if limit is None else min(1.0, limit / norm.item()))
-            for total, part in zip(sums[g], own, strict=True):
-                total += factor * part / B
+            sums[g] = [total + factor * part / B for total, part in zip(sums[g], own, strict=True)]
     return sums, norms
 
 

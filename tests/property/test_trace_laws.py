@@ -109,7 +109,7 @@ def made_visits(sketches, blocks_of, *, momentum=0.0, weight_decay=0.0, nesterov
             if (one, group) in closed:
                 sketches[number, columns] = 0.0
     parts = tuple(part.contiguous() for part in sketches.float().split(list(WIDTHS), dim=1))
-    return Visits(run, SketchPlan(WIDTHS), impulses, parts, torch.zeros(len(step), 2), step)
+    return Visits(run, SketchPlan(WIDTHS), impulses, parts, torch.zeros(len(step), 2), step, torch.arange(len(step)))
 
 
 def split(q):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.gating import Memory, open_gate, tables
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 B = 7
 STEPS = 24
@@ -26,7 +26,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.words(x) + self.places(torch.arange(6).expand(len(x), 6))
         query, key, value = self.mixed(self.before(h)).view(len(x), 6, 3, 2, 8).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(len(x), 6, 16)
+        mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(len(x), 6, 16)
         return self.head(self.after(h + self.out(mixed)).mean(1))
 
 
@@ -79,14 +79,14 @@ def test_an_identity_policy_is_bitwise_plain_training(case: str, optimizer: str)
     plain_optimizer = OPTIMIZERS[optimizer](plain)
     for x, y in batches:
         plain_optimizer.zero_grad()
-        F.cross_entropy(plain(x), y, reduction="none").mean().backward()
+        functional.cross_entropy(plain(x), y, reduction="none").mean().backward()
         plain_optimizer.step()
     torch.manual_seed(4)
     log = Memory()
     gate = open_gate(gated, OPTIMIZERS[optimizer](gated), tables([[1.0]]), NAMES, log=log)
     for x, y in batches:
         with gate.step(NAMES):
-            gate.backward(F.cross_entropy(gated(x), y, reduction="none"))
+            gate.backward(functional.cross_entropy(gated(x), y, reduction="none"))
     for (name, one), other in zip(plain.named_parameters(), gated.parameters(), strict=True):
         assert torch.equal(one, other), name
     assert [row.effect for block in log.blocks for row in block.rows] == ["admit"] * (B * STEPS)
@@ -103,7 +103,7 @@ def test_recording_sketches_changes_no_bit(case: str) -> None:
         gate = open_gate(model, OPTIMIZERS["momentum"](model), tables([[1.0]]), NAMES, sketches=sketches)
         for _ in range(3):
             with gate.step(NAMES):
-                gate.backward(F.cross_entropy(model(x), y, reduction="none"))
+                gate.backward(functional.cross_entropy(model(x), y, reduction="none"))
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -116,9 +116,9 @@ def test_a_denied_example_equals_an_absent_one() -> None:
     names = [*NAMES[:-1], "2-last"]
     gate = open_gate(first, OPTIMIZERS["momentum"](first), tables([[1.0], [0.0]]), names)
     with gate.step(names):
-        gate.backward(F.cross_entropy(first(x), y, reduction="none"))
+        gate.backward(functional.cross_entropy(first(x), y, reduction="none"))
     optimizer = OPTIMIZERS["momentum"](second)
-    (F.cross_entropy(second(x[:-1]), y[:-1], reduction="none").sum() / B).backward()
+    (functional.cross_entropy(second(x[:-1]), y[:-1], reduction="none").sum() / B).backward()
     optimizer.step()
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.allclose(one, other, rtol=1e-6, atol=1e-8)

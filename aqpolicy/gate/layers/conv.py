@@ -17,8 +17,6 @@ from aqpolicy.gate.layers.rule import Gradients, Rule, Use
 class ConvRule(Rule):
     """Convolution over `spatial` axes."""
 
-    materialises = True
-
     def __init__(self, spatial: int) -> None:
         self.spatial = spatial
         self.type_name = f"Conv{spatial}d"  # type: ignore[misc]  # one class serves two types
@@ -41,6 +39,10 @@ class ConvRule(Rule):
         convolve = torch.conv1d if self.spatial == 1 else torch.conv2d
         stride, pads, dilation = module.stride, paddings(module), module.dilation
         return convolve(x, module.weight, module.bias, stride, pads, dilation, module.groups), ()
+
+    def materialises(self, use: Use) -> bool:  # noqa: ARG002 - part of the interface
+        """Return that there is no other way to the norms."""
+        return True
 
     def grad_input(self, use: Use) -> Tensor:
         """Run the native backward kernel for the input alone."""
@@ -65,7 +67,7 @@ class ConvRule(Rule):
         x = use.x.reshape(1, -1, *use.x.shape[2:])
         # Only the shape of the weight matters for its own gradient.
         shape_of = weight.new_empty(()).expand(count * weight.shape[0], *weight.shape[1:])
-        _, gradient, _ = backward(use.module, e, x, shape_of, (False, True, False), count)
+        _, gradient, _ = backward(use.module, e, x, shape_of, (False, True, False), examples=count)
         return gradient.view(count, *weight.shape)
 
 
@@ -75,7 +77,7 @@ def paddings(module: Any) -> list[int]:
 
 
 def backward(
-    module: Any, e: Tensor, x: Tensor, weight: Tensor, mask: tuple[bool, ...], examples: int = 1
+    module: Any, e: Tensor, x: Tensor, weight: Tensor, mask: tuple[bool, ...], *, examples: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Call the kernel that autograd calls, for the outputs of `mask`."""
     gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
@@ -86,7 +88,7 @@ def backward(
         list(module.stride),
         paddings(module),
         list(module.dilation),
-        False,  # noqa: FBT003 - transposed
+        False,
         [0] * len(module.stride),
         module.groups * examples,
         list(mask),

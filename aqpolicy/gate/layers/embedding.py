@@ -36,7 +36,7 @@ class EmbeddingRule(Rule):
         """Run the native backward kernel."""
         module: Any = use.module
         count, pad = module.num_embeddings, padding_index(module)
-        gradient: Tensor = torch.ops.aten.embedding_dense_backward(use.e, use.x, count, pad, False)  # noqa: FBT003 - as the kernel takes it
+        gradient: Tensor = torch.ops.aten.embedding_dense_backward(use.e, use.x, count, pad, False)
         return (gradient,)
 
     def per_sample(self, use: Use) -> Gradients:

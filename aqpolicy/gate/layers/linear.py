@@ -6,12 +6,12 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - its common name
+from torch.nn import functional
 
-from aqpolicy.gate.layers.rule import Gradients, Rule, Use
+from aqpolicy.gate.layers.rule import Gradients, Rule, Use, vector_norm
 
 GRAM_ADVANTAGE: Final = 18
-"""How much cheaper a fused multiply-add of the direct product is than one of the Gram product, measured on a CPU."""
+"""How many positions' worth of the direct product the Gram product may cost, measured on a CPU."""
 
 
 class LinearRule(Rule):
@@ -25,7 +25,7 @@ class LinearRule(Rule):
 
     def forward(self, module: Any, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Apply the layer."""
-        return F.linear(x, module.weight, module.bias), ()
+        return functional.linear(x, module.weight, module.bias), ()
 
     def grad_input(self, use: Use) -> Tensor:
         """Multiply by the weight."""
@@ -44,6 +44,11 @@ class LinearRule(Rule):
         weight = torch.bmm(e.transpose(1, 2), x) if use.wanted[0] else None
         return weight, e.sum(1) if use.wanted[1] else None
 
+    def materialises(self, use: Use) -> bool:
+        """Return whether the Gram matrices and a sum of their own would cost more."""
+        length, wide, narrow = positions(use.e).shape[1], use.e.shape[-1], use.x.shape[-1]
+        return length > 1 and length**2 * (wide + narrow) >= GRAM_ADVANTAGE * wide * narrow
+
     def squared_norms(self, use: Use) -> Tensor:
         """Use whichever is cheaper: the product of norms, the Gram matrices, or the gradients themselves.
 
@@ -53,7 +58,7 @@ class LinearRule(Rule):
         length, wide, narrow = e.shape[1], e.shape[2], x.shape[2]
         if length == 1:
             return self._single(use, e[:, 0], x[:, 0])
-        if length * length * (wide + narrow) >= GRAM_ADVANTAGE * wide * narrow:
+        if length * (wide + narrow) >= wide * narrow:
             return super().squared_norms(use)
         gram = torch.bmm(x, x.transpose(1, 2)) if use.wanted[0] else torch.zeros_like(e[:, :1, :1])
         gram = gram + 1 if use.wanted[1] else gram
@@ -61,8 +66,8 @@ class LinearRule(Rule):
 
     @staticmethod
     def _single(use: Use, e: Tensor, x: Tensor) -> Tensor:
-        inner = torch.linalg.vector_norm(x, dim=1).square() if use.wanted[0] else 0.0
-        return torch.linalg.vector_norm(e, dim=1).square() * (inner + 1.0 if use.wanted[1] else inner)
+        inner = vector_norm(x, 1).square() if use.wanted[0] else 0.0
+        return vector_norm(e, 1).square() * (inner + 1.0 if use.wanted[1] else inner)
 
 
 def positions(tensor: Tensor) -> Tensor:

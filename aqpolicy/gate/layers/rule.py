@@ -61,8 +61,6 @@ class Rule(ABC):
 
     type_name: ClassVar[str]
     parameters: ClassVar[tuple[str, ...]] = ("weight", "bias")
-    materialises: ClassVar[bool] = False
-    """Whether norms are had only by way of the per-example gradients."""
 
     def refusal(self, module: Any) -> str | None:  # noqa: ARG002 - most layers have no option to refuse
         """Return why this instance cannot be gated exactly, or None."""
@@ -87,6 +85,10 @@ class Rule(ABC):
     @abstractmethod
     def per_sample(self, use: Use) -> Gradients:
         """Return each example's own gradient of each parameter, shape (b, *parameter)."""
+
+    def materialises(self, use: Use) -> bool:  # noqa: ARG002 - part of the interface
+        """Return whether the weighted sum is best made of per-example gradients, which then give the norms too."""
+        return False
 
     def squared_norms(self, use: Use) -> Tensor:
         """Return the squared l2 norm of each example's gradient over the layer's parameters, shape (b,)."""
@@ -117,6 +119,11 @@ def row_norms(tensor: Tensor) -> Tensor:
     Two levels keep single precision accurate: one long sum loses two digits.
     """
     if tensor.dim() == 2:
-        return torch.linalg.vector_norm(tensor, dim=1)
-    inner = torch.linalg.vector_norm(tensor.reshape(*tensor.shape[:2], -1), dim=2)
-    return torch.linalg.vector_norm(inner, dim=1)
+        return vector_norm(tensor, 1)
+    return vector_norm(vector_norm(tensor.reshape(*tensor.shape[:2], -1), 2), 1)
+
+
+def vector_norm(tensor: Tensor, dim: int) -> Tensor:
+    """Return l2 norms along one axis."""
+    norms: Tensor = torch.linalg.vector_norm(tensor, dim=dim)
+    return norms

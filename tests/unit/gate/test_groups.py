@@ -31,7 +31,7 @@ def test_a_trained_parameter_in_no_group_is_refused() -> None:
 
 def test_a_frozen_parameter_needs_no_group() -> None:
     model = net()
-    model[2].requires_grad_(False)  # noqa: FBT003 - torch
+    model[2].requires_grad_(False)
     assert bind_groups(model, ["a"], binding(model, (("0.",),)))[0].numel == 16
 
 

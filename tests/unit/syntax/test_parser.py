@@ -1,0 +1,137 @@
+"""From text to tree, and from slips to messages."""
+
+from __future__ import annotations
+
+import pytest
+from lark import Lark
+from support.policy_text import RADIOLOGY
+
+from aqpolicy.diagnostics import Diagnostic, Source
+from aqpolicy.errors import PolicyError
+from aqpolicy.shipped import grammar_text
+from aqpolicy.syntax import LATER, Tree, parse
+from aqpolicy.syntax import tree as t
+from aqpolicy.syntax.mistakes import STATEMENTS
+
+
+def parsed(text: str) -> Tree:
+    return parse(Source("policy.aqp", text))
+
+
+def refused(text: str) -> tuple[Diagnostic, ...]:
+    with pytest.raises(PolicyError) as caught:
+        parsed(text)
+    return caught.value.diagnostics
+
+
+def test_the_grammar_builds_without_conflict_or_collision() -> None:
+    # Strict mode needs `interegular`, and refuses what plain LALR would settle in silence.
+    assert Lark(grammar_text(), parser="lalr", strict=True, maybe_placeholders=True)
+
+
+def test_the_statements_named_in_messages_are_those_of_the_grammar() -> None:
+    line = next(line for line in grammar_text().splitlines() if line.startswith("?statement:"))
+    assert set(STATEMENTS) == set(line.removeprefix("?statement:").replace("|", " ").split())
+
+
+def test_every_statement_is_kept_in_the_order_written() -> None:
+    kinds = [type(statement).__name__ for statement in parsed(RADIOLOGY).statements]
+    assert kinds[:4] == ["PolicyDecl", "TaxonomyDecl", "DepthDecl", "DefineDecl"]
+    assert len(kinds) == 16
+
+
+def test_spans_point_at_the_very_words() -> None:
+    rule = next(s for s in parsed(RADIOLOGY).statements if isinstance(s, t.RuleDecl))
+    assert RADIOLOGY[rule.name.span.start : rule.name.span.end] == "board_truth"
+    assert RADIOLOGY[rule.when.span.start : rule.when.span.end] == "authority >= attending and trustworthy"
+    assert RADIOLOGY.split("\n")[rule.name.span.line - 1][rule.name.span.column - 1 :].startswith("board_truth")
+
+
+def test_and_binds_tighter_than_or_and_not_tightest() -> None:
+    (define,) = parsed("define d = a or not b and c").statements
+    assert isinstance(define, t.DefineDecl)
+    outer = define.condition
+    assert isinstance(outer, t.Junction)
+    assert outer.word == "or"
+    inner = outer.terms[1]
+    assert isinstance(inner, t.Junction)
+    assert (inner.word, type(inner.terms[0])) == ("and", t.Negation)
+
+
+def test_words_of_the_language_are_names_where_nothing_else_can_stand() -> None:
+    (depth,) = parsed('depth from input { output = modules "x" run = modules "y" }').statements
+    assert isinstance(depth, t.DepthDecl)
+    assert [group.name.text for group in depth.groups] == ["output", "run"]
+
+
+@pytest.mark.parametrize("separator", ["\n", " ", "\r\n", "\n\n# a comment\n\t"])
+def test_layout_has_no_meaning(separator: str) -> None:
+    words = ["rule", "r", "when", "anything", "deny", "all", "otherwise", "deny", "because", '"no"']
+    assert len(parsed(separator.join(words)).statements) == 2
+
+
+def test_several_errors_are_told_at_once_and_none_twice() -> None:
+    text = "rule a wen x deny all\nrule b when x deny all\nprofile { all 1 }\nrule c when x denny all"
+    found = [(d.code, d.labels[0].span.line) for d in refused(text)]
+    assert found == [("AQ101", 1), ("AQ101", 3), ("AQ101", 4)]
+
+
+def test_errors_are_counted_up_to_a_limit() -> None:
+    assert len(refused("rule a wen x deny all\n" * 500)) == 20
+
+
+def test_a_statement_without_its_name_is_told_at_the_word_taken_for_it() -> None:
+    (found,) = refused("rule when authority is crowd deny all")
+    assert (found.code, found.labels[0].span.column) == ("AQ104", 6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "extends org.base",
+        "import other",
+        "bands of x { low < 1 }",
+        "complete",
+        "phase warm",
+        "rule r when x verify gold.accuracy falls at most 0.01 within 200 steps else rollback",
+        "rule r when x defer until y for at most 3 epochs then deny",
+        "rule r when x admit full amplify 2",
+        "rule r when x admit full promote",
+        "rule r when x limit all share 1 - y",
+        "budget b on all movement at most 0.05 l2 per step",
+        "profile p { from surface 1 to head 0.1 linear }",
+        "prove admitted(head) rises with consensus",
+        "prove spent(b) <= 3 nat",
+    ],
+)
+def test_constructs_of_later_versions_are_refused_by_name(text: str) -> None:
+    assert [diagnostic.code for diagnostic in refused(text)] == ["AQ110"]
+
+
+def test_a_word_of_a_later_version_may_still_be_a_name() -> None:
+    for word in set(LATER) - {"-", "test", "case", "import", "from"}:
+        assert parsed(f"rule {word} when anything deny {word}")
+
+
+@pytest.mark.parametrize(("depth", "codes"), [(64, []), (65, ["AQ106"])])
+def test_nesting_ends_at_a_limit(depth: int, codes: list[str]) -> None:
+    text = f"define d = {'(' * depth}x{')' * depth}"
+    if codes:
+        assert [diagnostic.code for diagnostic in refused(text)] == codes
+    else:
+        assert parsed(text)
+
+
+def test_a_text_that_is_too_large_is_not_parsed() -> None:
+    (found,) = refused("#" * 1_000_001)
+    assert found.code == "AQ108"
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x1b", "\u202e", "\u200b", "\ud800", "\ufeff"])
+def test_hidden_characters_are_refused_even_in_comments(character: str) -> None:
+    (found,) = refused(f"# a comment{character}")
+    assert (found.code, found.labels[0].span.column) == ("AQ107", 12)
+
+
+def test_an_empty_text_parses_and_says_nothing() -> None:
+    assert parsed("  # only a comment\n") == Tree(())
