@@ -46,7 +46,8 @@ def render(diagnostic: Diagnostic, source: Source, *, color: bool = False) -> st
 
 def render_all(diagnostics: Iterable[Diagnostic], source: Source, *, color: bool = False) -> str:
     """Return several diagnostics, a blank line between them."""
-    return "\n\n".join(render(diagnostic, source, color=color) for diagnostic in diagnostics)
+    drawing = _Drawing(source, color=color and not os.environ.get("NO_COLOR"))
+    return "\n\n".join(drawing.draw(diagnostic) for diagnostic in diagnostics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ class _Drawing:
         marks = [mark for n, label in enumerate(diagnostic.labels) for mark in self._marks(label, is_primary=n == 0)]
         gutter = len(str(max((mark.line for mark in marks), default=1)))
         body = self._places(here, marks, gutter, diagnostic.severity)
-        elsewhere = [self._elsewhere(label, gutter) for label in diagnostic.labels if label not in here]
+        away = (label for label in diagnostic.labels if label.span.file != self._source.name)
+        elsewhere = [self._elsewhere(label, gutter) for label in away]
         return "\n".join([head, *body, *elsewhere, *self._remarks(diagnostic, gutter)])
 
     def _marks(self, label: Label, *, is_primary: bool) -> list[_Mark]:
@@ -108,12 +110,15 @@ class _Drawing:
         arrow = f"{pad}{self._paint('frame', '-->')} {_visible(first.file)}:{first.line}:{first.column}"
         drawn = [arrow, self._frame(f"{pad} |")]
         previous: int | None = None
-        for line in sorted({mark.line for mark in marks}):
+        by_line: dict[int, list[_Mark]] = {}
+        for mark in marks:
+            by_line.setdefault(mark.line, []).append(mark)
+        for line in sorted(by_line):
             if previous is not None and line > previous + 1:
                 drawn.append(self._frame("..."))
             text = _visible(self._lines[line - 1].rstrip()).replace("\t", " ")
             drawn.append(f"{self._frame(f'{line:>{gutter}} |')} {text}".rstrip())
-            on_line = sorted((mark for mark in marks if mark.line == line), key=lambda mark: (mark.start, mark.end))
+            on_line = sorted(by_line[line], key=lambda mark: (mark.start, mark.end))
             drawn += [f"{self._frame(f'{pad} |')} {row}" for row in self._underlines(on_line, severity)]
             previous = line
         return drawn

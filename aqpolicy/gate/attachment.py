@@ -5,22 +5,21 @@ Everything untrusted is verified before anything of the model is touched.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from aqpolicy.bundle import Bundle, load_bundle
+from aqpolicy.bundle import Bundle, open_bundle
 from aqpolicy.errors import IllegalTrainingSetupError, InputError
 from aqpolicy.gate.gate import Gate
 from aqpolicy.gate.recorder import Recorder
 from aqpolicy.gate.sketch import DEFAULT_WIDTH
 from aqpolicy.lineage import LineageWriter
-from aqpolicy.provenance import Manifest, load_manifest
-from aqpolicy.trust import Keyring, SigningKey, digest_text, load_keyring, load_signing_key
+from aqpolicy.provenance import Manifest, decode_manifest
+from aqpolicy.trust import Keyring, SigningKey, digest_text, load_keyring, load_signing_key, replace_file
 
 Record = Literal["norms", "sketch"]
 
@@ -46,7 +45,7 @@ def attach(
         bundle: A sealed bundle, or one that was loaded.
         manifest: A signed manifest, or one that was loaded.
         keyring: The keys that bundle and manifest are trusted by; needed where either is a path.
-        lineage: A new folder for the log and all that reading it needs.
+        lineage: A new folder for the log, and for all that reading it needs where bundle and manifest are files.
         log_key: The key that signs the log; needed with `lineage`.
         record: What the log keeps of each example and group: the gradient's norm, or also a sketch of what it wrote.
         refused: Ids of examples whose bytes are not those of the manifest; they are denied as errors.
@@ -62,29 +61,44 @@ def attach(
     if record not in ("norms", "sketch"):
         raise InputError(f"record is `{record}`; it is `norms` or `sketch`")
     keys = load_keyring(keyring) if isinstance(keyring, (str, Path)) else keyring
-    opened = load_bundle(bundle, _needed(keys)) if isinstance(bundle, (str, Path)) else bundle
-    signed = load_manifest(manifest, _needed(keys)) if isinstance(manifest, (str, Path)) else manifest
-    _refuse_other_vocabulary(opened, signed)
-    recorder = Recorder(opened.tables, None if lineage is None else Path(lineage))
+    files: dict[str, bytes] = {} if keys is None else {"keyring.json": keys.to_bytes()}
+    if isinstance(bundle, (str, Path)):
+        files["bundle.aqb"] = _read(bundle)
+        bundle = open_bundle(files["bundle.aqb"], _needed(keys))
+    if isinstance(manifest, (str, Path)):
+        files["manifest.aqm"] = _read(manifest)
+        manifest = decode_manifest(files["manifest.aqm"], _needed(keys))
+    _refuse_other_vocabulary(bundle, manifest)
+    recorder = Recorder(bundle.tables, None if lineage is None else Path(lineage))
+    signer = None if lineage is None else _signer(log_key)
     gate = Gate(
-        model, optimizer, opened, signed, sketches=record == "sketch", refused=tuple(refused), recorder=recorder
+        model, optimizer, bundle, manifest, sketches=record == "sketch", refused=tuple(refused), recorder=recorder
     )
-    if lineage is None:
+    if lineage is None or signer is None:
         return gate
     try:
-        _copy_inputs(Path(lineage), {"bundle.aqb": bundle, "manifest.aqm": manifest, "keyring.json": keyring})
-        genesis = _genesis(gate, opened, signed, record, optimizer)
-        recorder.log = LineageWriter.create(
-            Path(lineage),
-            genesis,
-            _signer(log_key),
-            groups=opened.tables.groups,
-            budgets=tuple(budget.name for budget in opened.tables.budgets),
-        )
+        recorder.log = _open_log(Path(lineage), signer, gate, _genesis(gate, bundle, manifest, record))
+        for name, data in files.items():
+            replace_file(Path(lineage) / name, data)
     except BaseException:
+        if recorder.log is not None:
+            recorder.log.close()
         gate.detach()
         raise
     return gate
+
+
+def _open_log(run: Path, signer: SigningKey, gate: Gate, genesis: dict[str, Any]) -> LineageWriter:
+    groups, budgets = gate.tables.groups, tuple(budget.name for budget in gate.tables.budgets)
+    return LineageWriter.create(run, genesis, signer, groups=groups, budgets=budgets)
+
+
+def _read(path: Path | str) -> bytes:
+    """Read a file once: what is verified is what is used and what is kept beside the log."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read `{path}`: {error.strerror}") from error
 
 
 def _needed(keyring: Keyring | None) -> Keyring:
@@ -106,17 +120,7 @@ def _signer(key: Path | str | SigningKey | None) -> SigningKey:
     return key if isinstance(key, SigningKey) else load_signing_key(key)
 
 
-def _copy_inputs(run: Path, inputs: Mapping[str, Any]) -> None:
-    """Keep the files beside the log, so that the run can be audited from its folder alone."""
-    run.mkdir(parents=True, exist_ok=True)
-    for name, source in inputs.items():
-        if isinstance(source, (str, Path)) and Path(source).resolve() != (run / name).resolve():
-            shutil.copyfile(source, run / name)
-
-
-def _genesis(
-    gate: Gate, bundle: Bundle, manifest: Manifest, record: Record, optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
+def _genesis(gate: Gate, bundle: Bundle, manifest: Manifest, record: Record) -> dict[str, Any]:
     """Return what the log's first entry says of the run."""
     return {
         "policy": bundle.policy_name,
@@ -130,6 +134,6 @@ def _genesis(
         "sketch_k": DEFAULT_WIDTH,
         "sketch_seed": gate.plan.seed,
         "sizes": list(gate.plan.sizes),
-        "optimizer": type(optimizer).__name__,
+        "optimizer": type(gate.optimizer).__name__,
         "torch": torch.__version__,
     }

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
+from aqpolicy.bundle import MIXING_MODULES
 from aqpolicy.errors import IllegalTrainingSetupError, UngovernedParameterError, UnsupportedLayerError
 from aqpolicy.gate.groups import Group
 from aqpolicy.gate.token import Flow
@@ -25,7 +26,7 @@ def refuse_mixing_modules(model: nn.Module) -> None:
         UnsupportedLayerError: The model holds one; it is named.
     """
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, _BatchNorm) or type(module).__name__ in MIXING_MODULES:
             raise UnsupportedLayerError(
                 f"module `{name}` of type `{type(module).__name__}` mixes examples, so no example has a gradient "
                 "of its own; use GroupNorm or LayerNorm"

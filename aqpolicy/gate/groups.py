@@ -84,6 +84,8 @@ def find_sites(model: nn.Module, groups: Sequence[Group]) -> tuple[Site, ...]:
         own = {key: value for key, value in module.named_parameters(recurse=False) if value.requires_grad}
         if not own:
             continue
+        if "forward" in vars(module):
+            raise UnsupportedLayerError(f"module `{name}` has a forward of its own; is another gate attached?")
         rule = rule_for(module, name)
         if not own.keys() <= set(rule.parameters):
             raise UnsupportedLayerError(f"module `{name}` has parameters that a `{rule.type_name}` does not have")

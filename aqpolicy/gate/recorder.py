@@ -5,6 +5,7 @@ It decides nothing. Without a log it still keeps the live totals.
 
 from __future__ import annotations
 
+import io
 import struct
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ from aqpolicy.gate.book import Entry
 from aqpolicy.gate.examples import UNKNOWN, Scheduled
 from aqpolicy.gate.sketch import SketchPlan
 from aqpolicy.lineage import NO_INDEX, NO_SURPRISAL, Book, Row, StepBlock
-from aqpolicy.trust import encode_base64, sha256
+from aqpolicy.trust import encode_base64, replace_file, sha256
 from aqpolicy.units import MICRO
 
 NORM_NOT_FINITE: Final = -1.0
@@ -105,13 +106,16 @@ class Recorder:
             totals.spent[budget.name] += spent
 
     def finish(self, model: nn.Module, plan: SketchPlan, travelled: Sequence[Tensor]) -> None:
-        """Publish the model: write it beside the log, and its digest into the log."""
+        """Publish the model: its digest into the log, then the model beside it."""
         if self.log is None or self._run is None:
             return
-        path = self._run / "model.pt"
-        torch.save(model.state_dict(), path)
+        file = io.BytesIO()
+        torch.save(model.state_dict(), file)
+        data = file.getvalue()
         facts = {"sketch_k": plan.k, "sketch_seed": plan.seed, "travelled": _packed(travelled)}
-        self.log.append_model(self.totals.steps, sha256(path.read_bytes()), facts)
+        # The log first: nothing leaves the process before its lineage is durable.
+        self.log.append_model(self.totals.steps, sha256(data), facts)
+        replace_file(self._run / "model.pt", data)
 
     def close(self) -> None:
         """End the log."""

@@ -12,6 +12,7 @@ would have the lowest priority, and everything would be held to the end.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -101,12 +102,17 @@ class Flow:
         uses, self.uses = self.uses, []
         if not uses or self.admission is None:
             return [None] * len(self.group.parameters)
+        reuse = not self.admission.open
         if self.sketcher is not None or _shared(uses):
-            norms, sketches, own = self._measure_whole(uses)
+            norms, sketches, flat = self._measure_whole(uses)
+            factors = self.admission.factors(norms)
+            whole = reuse and flat is not None
+            gradients = self._weigh_whole(uses, flat, factors) if whole else _combine(uses, [], factors)
         else:
-            (norms, own), sketches = _measure_apart(uses, reuse=not self.admission.open), None
-        factors = self.admission.factors(norms)
-        gradients = _combine(uses, own, factors)
+            sketches = None
+            norms, own = _measure_apart(uses, reuse=reuse)
+            factors = self.admission.factors(norms)
+            gradients = _combine(uses, own, factors)
         self.result = Flushed(norms, factors, _admitted(sketches, factors), gradients is None)
         ordered = [None if gradients is None else gradients.get(id(parameter)) for parameter in self.group.parameters]
         self._issue(ordered)
@@ -118,17 +124,33 @@ class Flow:
             if gradient is not None:
                 self.issued[id(parameter)] = (gradient.data_ptr(), gradient._version)  # noqa: SLF001 - torch's own counter
 
-    def _measure_whole(self, uses: list[Arrival]) -> tuple[Tensor, Tensor | None, list[Gradients | None]]:
-        """Return norms and sketches of the examples' own gradients over the whole group, some examples at a time."""
+    def _measure_whole(self, uses: list[Arrival]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return norms, sketches and the examples' own gradients over the whole group, the last if memory allows."""
         count = uses[0][1].e.shape[0]
         step = max(1, DENSE_BYTES // (max(1, self.group.numel) * uses[0][1].e.element_size()))
-        norms, sketches = [], []
+        norms, sketches, flat = [], [], None
         for start in range(0, count, step):
             flat = self._flat(uses, start, min(count, start + step))
             norms.append(_long_norms(flat))
             if self.sketcher is not None:
                 sketches.append(self.sketcher(flat))
-        return torch.cat(norms) * count, torch.cat(sketches) if sketches else None, [None] * len(uses)
+        return torch.cat(norms) * count, torch.cat(sketches) if sketches else None, flat if step >= count else None
+
+    def _weigh_whole(self, uses: list[Arrival], flat: Tensor | None, factors: Tensor) -> dict[int, Tensor] | None:
+        """Return the weighted sum of the gradients of a whole group, by parameter; None where all factors are 0."""
+        keep = factors.nonzero().squeeze(1)
+        if flat is None or keep.numel() == 0:
+            return None
+        total = factors.index_select(0, keep) @ (flat if keep.numel() == len(flat) else flat.index_select(0, keep))
+        parts = torch.split(total, [parameter.numel() for parameter in self.group.parameters])
+        used = {id(parameter) for held, _ in uses for parameter in held}
+        # Each its own storage: the optimizer and autograd expect gradients that share nothing. A parameter that was
+        # not used has no gradient, rather than 0, as in plain training.
+        return {
+            id(parameter): part.clone().view_as(parameter)
+            for parameter, part in zip(self.group.parameters, parts, strict=True)
+            if id(parameter) in used
+        }
 
     def _flat(self, uses: list[Arrival], start: int, stop: int) -> Tensor:
         """Return the gradients of some examples over the whole group, shape (examples, numel)."""
@@ -166,7 +188,7 @@ def _measure_apart(uses: list[Arrival], *, reuse: bool) -> tuple[Tensor, list[Gr
     return torch.stack(squares).sum(0).sqrt() * uses[0][1].e.shape[0], own
 
 
-def _combine(uses: list[Arrival], own: list[Gradients | None], factors: Tensor) -> dict[int, Tensor] | None:
+def _combine(uses: list[Arrival], own: Sequence[Gradients | None], factors: Tensor) -> dict[int, Tensor] | None:
     """Return the sum over examples of factor times gradient, by parameter; None where all factors are 0.
 
     Rows of factor 0 are left out rather than multiplied: 0 times infinity is
@@ -179,7 +201,7 @@ def _combine(uses: list[Arrival], own: list[Gradients | None], factors: Tensor) 
     kept = factors.index_select(0, keep) if some else factors
     native = bool((kept == 1).all())
     total: dict[int, Tensor] = {}
-    for (held, use), known in zip(uses, own, strict=True):
+    for (held, use), known in zip(uses, own or [None] * len(uses), strict=True):
         if known is not None and not native:
             _add(total, held, tuple(None if part is None else _weigh(part, kept, keep, some=some) for part in known))
             continue

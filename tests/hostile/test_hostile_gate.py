@@ -22,6 +22,7 @@ from aqpolicy.errors import (
     ManifestSignatureError,
     ProvenanceError,
     UngovernedParameterError,
+    UnsupportedLayerError,
 )
 from aqpolicy.gate import attach
 from aqpolicy.gate.gate import Gate
@@ -235,7 +236,7 @@ def test_a_manifest_with_a_flipped_bit(inputs: Inputs, at: int) -> None:
     data = bytearray(inputs.manifest.read_bytes())
     data[at] ^= 1
     inputs.manifest.write_bytes(data)
-    refused(inputs, ProvenanceError, "session|signature|observation")
+    refused(inputs, ProvenanceError, "manifest|session|observation")
 
 
 def test_a_bundle_and_a_manifest_of_different_vocabularies(inputs: Inputs) -> None:
@@ -252,4 +253,15 @@ def test_a_folder_that_holds_a_log_already(inputs: Inputs) -> None:
     gate = inputs.attach()
     step(gate, inputs.net)
     gate.close()
+    kept = {path.name: path.read_bytes() for path in (inputs.folder / "run").iterdir() if path.is_file()}
+    inputs.bundle.write_bytes(seal_bundle(encode_bundle(replace(inputs.contents, policy_name="q")), [inputs.author]))
     refused(inputs, LineageError, "already holds a log")
+    assert kept == {path.name: path.read_bytes() for path in (inputs.folder / "run").iterdir() if path.is_file()}
+
+
+def test_two_gates_on_one_model(inputs: Inputs) -> None:
+    gate = inputs.attach()
+    with pytest.raises(UnsupportedLayerError, match="another gate"):
+        inputs.attach(lineage=inputs.folder / "other")
+    step(gate, inputs.net)
+    gate.close()

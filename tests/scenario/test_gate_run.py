@@ -11,19 +11,22 @@ from support.gating import binding, budget, tables
 from torch import nn
 from torch.nn import functional
 
-from aqpolicy.bundle import Bundle, encode_bundle, seal_bundle
+from aqpolicy.bundle import Bundle, Tables, encode_bundle, seal_bundle
+from aqpolicy.errors import BudgetExhaustedError
 from aqpolicy.gate import SketchPlan, attach
 from aqpolicy.lineage import LineageReader, verify_log
 from aqpolicy.provenance import Credential, Field, Observation, Session, issue_manifest, load_manifest
+from aqpolicy.trace.audit import audit_run
 from aqpolicy.trust import Keyring, SigningKey, decode_base64, example_key, sha256
 
 NAMES = [f"{1 + number % 3}-{number}" for number in range(12)]
 STEPS = 20
+ROWS = [[1, 1], [0.5, 1], [0, 0.25]]
 
 
-def signed(folder: Path, net: nn.Module) -> tuple[Keyring, SigningKey]:
+def signed(folder: Path, net: nn.Module, table: Tables | None = None) -> tuple[Keyring, SigningKey]:
     author, issuer, log, reader = (SigningKey.generate(name) for name in ("author", "issuer", "log", "reader"))
-    table = tables([[1, 1], [0.5, 1], [0, 0.25]], budgets=[budget("early", (0,), per_update=400_000)])
+    table = table or tables(ROWS, budgets=[budget("early", (0,), per_update=400_000)])
     bundle = Bundle(
         tables=table,
         policy_name="words",
@@ -127,3 +130,53 @@ def test_two_runs_of_one_seed_are_one_run(tmp_path: Path) -> None:
         with LineageReader(folder / "run", keyring) as reader:
             ends.append([(block.rows, block.book) for block in reader.steps()])
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("record", ["norms", "sketch"])
+@pytest.mark.parametrize("on_exhaust", ["deny", "defer", "attenuate", "halt"])
+def test_an_auditor_derives_every_row_again(tmp_path: Path, on_exhaust: str, record: str) -> None:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+    budgets = [
+        budget("early", (0,), per_update=300_000, per_epoch=9_000_000, on_exhaust=on_exhaust),
+        budget("all", (0, 1), per_run=25_000_000, exposures=9, on_exhaust="attenuate"),
+    ]
+    table = tables(ROWS, norms=[[None, 0.5], [0.1, None], [None, None]], budgets=budgets)
+    keyring, log = signed(tmp_path, net, table)
+    gate = attach(
+        net,
+        torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.5),
+        bundle=tmp_path / "policy.aqb",
+        manifest=tmp_path / "labels.aqm",
+        keyring=keyring,
+        lineage=tmp_path / "run",
+        log_key=log,
+        record=record,
+        refused=[NAMES[4]],
+    )
+    names = [*NAMES, "stranger"]
+    x, y = 3 * torch.randn(len(names), 3), torch.randint(0, 2, (len(names),))
+
+    def train() -> None:
+        for number in range(STEPS):
+            if number % 7 == 6:
+                gate.start_epoch()
+            pick = torch.randint(0, len(names), (6,))
+            with gate.step([names[index] for index in pick]):
+                loss = functional.cross_entropy(net(x[pick]), y[pick], reduction="none")
+                gate.backward(torch.where(torch.arange(6) == number, loss * torch.inf, loss))
+
+    if on_exhaust == "halt":
+        with pytest.raises(BudgetExhaustedError):
+            train()
+    else:
+        train()
+    gate.close()
+    if on_exhaust == "halt":
+        return
+    report = audit_run(tmp_path / "run", keyring)
+    assert report.rows == gate.totals.examples == 6 * STEPS
+    assert report.effects == gate.totals.effects
+    assert report.causes["error"] > 0
+    assert report.spent == gate.totals.spent
+    assert all(residual < 1e-4 for residual in report.worst_residual.values())

@@ -92,3 +92,16 @@ def test_the_books_do_not_close_for_an_optimizer_that_adds_its_own() -> None:
     residual = log.blocks[0].book.residual
     assert residual[0] > 1e-2
     assert residual[1] < 1e-6
+
+
+@pytest.mark.parametrize("sketches", [False, True])
+def test_a_module_that_a_step_does_not_use_is_left_alone(*, sketches: bool) -> None:
+    net = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)])
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    gate = open_gate(net, optimizer, tables([[0.5]]), NAMES, sketches=sketches)
+    for used in (0, 1, 0):
+        before = values(net)
+        with gate.step(["1-a", "1-b"]):
+            gate.backward(net[used](torch.ones(2, 3)).square().sum(1))
+        moved = [not torch.equal(one, other) for one, other in zip(before, values(net), strict=True)]
+        assert moved == [used == 0, used == 0, used == 1, used == 1]

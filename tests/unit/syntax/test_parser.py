@@ -135,3 +135,11 @@ def test_hidden_characters_are_refused_even_in_comments(character: str) -> None:
 
 def test_an_empty_text_parses_and_says_nothing() -> None:
     assert parsed("  # only a comment\n") == Tree(())
+
+
+def test_a_statement_that_stands_where_another_is_unfinished_is_still_read() -> None:
+    found = refused("rule a when x\nrule b wen y deny all")
+    assert [(d.code, d.labels[0].span.line, d.labels[0].span.column) for d in found] == [
+        ("AQ101", 2, 1),
+        ("AQ101", 2, 8),
+    ]
