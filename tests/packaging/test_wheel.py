@@ -34,7 +34,7 @@ def test_the_installed_wheel_checks_its_own_policy(wheel: Path, tmp_path: Path) 
         archive.extractall(tmp_path / "site")
     policy = tmp_path / "site" / "aqpolicy" / "_shipped" / "policies" / "examples" / "radiology" / "policy.aqp"
     environment = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}
-    where = "import aqpolicy, sys; print(aqpolicy.__file__); from aqpolicy.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    where = "import sys; from aqpolicy.cli import main; print(main.__file__); sys.exit(main.main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", where, "check", str(policy)],
         cwd=tmp_path,
