@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aqpolicy.demo.experiment import Job, Kind, Result, Without, displacement, measured
+from aqpolicy.demo.experiment import Job, Kind, Result, Without, displacement, result_of
 from aqpolicy.demo.labels import HIGH_CONSENSUS, STOLEN
 from aqpolicy.report import Bars, Comparison, Measured
 from aqpolicy.units import MICRO, micro_text
@@ -28,7 +28,7 @@ def comparison(results: Results, trained_on: Mapping[str, int], held_out: int) -
     rows = tuple(
         (
             NAMES[kind],
-            (str(trained_on[kind]), measured(results, kind, "accuracy"), measured(results, kind, "area")),
+            (str(trained_on[kind]), result_of(results, kind, "accuracy"), result_of(results, kind, "area")),
         )
         for kind in NAMES
     )

@@ -167,7 +167,7 @@ def displacement(results: Mapping[Job, Result], kind: Kind, without: Without) ->
     return {group: Measured(tuple(values)) for group, values in per_group.items()}
 
 
-def measured(results: Mapping[Job, Result], kind: Kind, what: Literal["accuracy", "area"]) -> Measured:
+def result_of(results: Mapping[Job, Result], kind: Kind, what: Literal["accuracy", "area"]) -> Measured:
     """Return a result over the seeds, in their order."""
     chosen = sorted((job.seed, result) for job, result in results.items() if job.kind == kind and not job.without)
     return Measured(tuple(getattr(result, what) for _, result in chosen))

@@ -7,7 +7,10 @@ whatever that is.
 
 from __future__ import annotations
 
+import shutil
+import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from aqpolicy.demo import evidence, policies, tracing
-from aqpolicy.demo.experiment import Job, Result, jobs, run_jobs, setting_of
+from aqpolicy.demo.experiment import WITHOUT, Job, Result, jobs, result_of, run_jobs, setting_of
 from aqpolicy.demo.images import draw
 from aqpolicy.demo.labels import STOLEN, Labels, label_readings
 from aqpolicy.demo.lidc import CITATION, read_lidc
@@ -29,6 +32,7 @@ from aqpolicy.pipeline import Pipeline
 from aqpolicy.provenance import load_manifest
 from aqpolicy.report import (
     LIMITS,
+    Bars,
     Chapter,
     Report,
     Table,
@@ -62,7 +66,10 @@ class Story:
     results: dict[Job, Result] = field(init=False)
     runs: dict[str, Run] = field(init=False)
     audits: dict[str, AuditReport] = field(init=False)
+    displacement: tuple[Bars, ...] = ()
     tampering: str = ""
+    surfaced: bool = False
+    """Whether the stolen credential comes first, beyond chance, in the trace of the ungoverned model's loss."""
     views: list[TraceView] = field(default_factory=list)
     footprints: dict[str, Table] = field(default_factory=dict)
     told: list[Chapter] = field(default_factory=list)
@@ -116,8 +123,8 @@ def _labels(story: Story) -> None:
         ),
         Chapter(
             "A theft",
-            f"The credential {STOLEN} signs inverted ratings: {planted} of {len(training)} training labels. Consensus, its "
-            "history and entropy are computed afterwards, as a platform would have seen them.",
+            f"The credential {STOLEN} signs inverted ratings: {planted} of {len(training)} training labels. "
+            "Consensus, its history and entropy are computed afterwards, as a platform would have seen them.",
             "planted",
         ),
     ]
@@ -141,7 +148,7 @@ def _policy(story: Story) -> None:
         screen.say(f"policies/{name}.aqp: {len(story.pipelines[name].result.proved)} claims proved, no finding")
     broken = story.pipelines["broken"]
     findings = policies.findings_of(broken)
-    screen.say(f"\npolicies/broken.aqp, its sibling with two mistakes: {len(findings)} findings")
+    screen.say(f"policies/broken.aqp, its sibling with two mistakes, has {len(findings)} findings:")
     for finding in findings:
         screen.show(render(finding, broken.source))
     story.told.append(
@@ -168,16 +175,14 @@ def _train(story: Story) -> None:
     setting = setting_of(story.work.root, story.examples, story.labels.training)
     wanted = jobs(story.seeds)
     screen.say(
-        f"{len(wanted)} trainings of {EPOCHS} epochs: {len(story.seeds)} seeds, ungoverned, governed, and with low-consensus "
-        "labels dropped; then without the low-consensus and without the stolen labels, to see what these moved."
+        f"{len(wanted)} trainings of {EPOCHS} epochs: {len(story.seeds)} seeds, ungoverned, governed, and with "
+        "low-consensus labels dropped; then without the low-consensus and without the stolen labels, to see what "
+        "these moved."
     )
     story.results = run_jobs(setting, wanted, lambda done, total, job: screen.progress(done, total, _said(job)))
     found = evidence.comparison(story.results, _trained_on(story), len(story.labels.held_out))
-    screen.say(f"\n{found.caption}:")
+    screen.say(f"{found.caption}:")
     screen.table([("", *found.metrics), *((name, *map(measured, values)) for name, values in found.rows)])
-    for bars in evidence.displacements(story.results):
-        screen.say(f"\n{bars.note} ({bars.unit}):")
-        screen.table([("", *bars.groups), *((name, *map(measured, values)) for name, values in bars.arms)])
     story.told.append(Chapter("Train", f"{len(wanted)} trainings; the comparison below is what came out.", "measured"))
 
 
@@ -201,9 +206,8 @@ def _verify(story: Story) -> None:
     story.runs, story.audits = {}, {}
     for name in RUNS:
         story.runs[name] = open_run(work.path(name), story.keyring)
-        story.audits[name] = audit = audit_run(
-            work.path(name), story.keyring, lambda done, total, run=name: screen.progress(done, total, f"{run} run")
-        )
+        shown = partial(screen.progress, what=f"deriving the {name} run again")
+        story.audits[name] = audit = audit_run(work.path(name), story.keyring, shown)
         screen.say(
             f"{name}: {audit.entries} entries, {audit.steps} steps, {audit.rows} decisions derived again: all hold"
         )
@@ -223,6 +227,7 @@ def _trace(story: Story) -> None:
         screen.progress(2 * at, 4, "tracing")
         wrong = tracing.most_wrong(run, story.labels, story.examples)
         loss = tracing.trace_loss(run, story.examples)
+        story.surfaced |= name == "ungoverned" and tracing.stands_out(loss)
         screen.progress(2 * at + 1, 4, "tracing")
         single = tracing.trace_wrong(run, wrong, story.examples)
         screen.progress(2 * at + 2, 4, "tracing")
@@ -232,6 +237,7 @@ def _trace(story: Story) -> None:
         story.views.append(tracing.view(loss, f"Why is the {name} model as wrong as it is?", summary))
         summary = f"The model {wrong.words}. {tracing.standing(single)}."
         story.views.append(tracing.view(single, f"Why is the {name} model wrong here?", summary))
+    _moved(story)
     for name in RUNS:
         found = footprint(story.runs[name], credential=STOLEN)
         replace_file(story.work.path(f"footprint-{name}.json"), found.to_json())
@@ -239,9 +245,22 @@ def _trace(story: Story) -> None:
         admitted = sum(any(visit.shares) for visit in found.visits)
         mass = ", ".join(f"{part.group} {part.mass_of_run:.1%}" for part in found.groups)
         screen.say(
-            f"Footprint of {STOLEN} in the {name} run: {len(found.examples)} examples, {admitted} of {len(found.visits)} "
-            f"visits admitted; part of all admitted mass: {mass}."
+            f"Footprint of {STOLEN} in the {name} run: {len(found.examples)} examples, {admitted} of "
+            f"{len(found.visits)} visits admitted; part of all admitted mass: {mass}."
         )
+
+
+def _moved(story: Story) -> None:
+    """Compare what doubtful labels wrote with what training without them changes."""
+    screen, training = story.screen, story.labels.training
+    denied = setting_of(story.work.root, story.examples, training).denied
+    written = {
+        name: {without: tracing.written(story.runs[name], denied[without]) for without in WITHOUT} for name in RUNS
+    }
+    story.displacement = evidence.displacements(story.results, written)
+    for bars in story.displacement:
+        screen.say(f"{bars.title}. {bars.note} ({bars.unit}):")
+        screen.table([("", *bars.groups), *((name, *map(measured, values)) for name, values in bars.arms)])
 
 
 def _report(story: Story) -> None:
@@ -263,7 +282,7 @@ def _page(story: Story) -> Report:
     return Report(
         title="What this model was allowed to learn",
         subtitle="Lung nodules, readers who disagree, one stolen credential, and a policy between labels and weights.",
-        chapters=tuple(story.told),
+        chapters=(*story.told, Chapter("What came out", _outcome(story), "measured")),
         facts=run_facts(governed, audit),
         policies=(
             policies.part_of(story.pipelines["radiology"], "The radiology policy", "Compiled, signed and obeyed."),
@@ -277,7 +296,7 @@ def _page(story: Story) -> Report:
         ),
         budgets=tuple(burn_downs_of(governed)),
         comparison=evidence.comparison(story.results, _trained_on(story), len(story.labels.held_out)),
-        displacement=evidence.displacements(story.results),
+        displacement=story.displacement,
         traces=tuple(story.views),
         footprint=foot,
         log=log_of(governed, audit, story.tampering),
@@ -289,8 +308,10 @@ def _summary(story: Story) -> None:
     screen, work = story.screen, story.work
     seconds = screen.close()
     digest = digest_text(story.runs["governed"].bundle.digest)
-    screen.show(f"\n{'=' * 40}")
-    screen.say(f"Done in {seconds:.0f} s. In {work.root}:")
+    screen.say("What happened:")
+    screen.say(_outcome(story))
+    screen.say(f"Done in {seconds:.0f} s ({', '.join(f'{title} {spent:.0f}' for title, spent in _times(screen))}).")
+    screen.say(f"In {work.root}:")
     screen.show(
         "report.html             the page\n"
         "labels.aqm              signed labels            keyring.json   who is trusted, for what\n"
@@ -300,13 +321,35 @@ def _summary(story: Story) -> None:
         "policies/ keys/         sources, and the demo's private keys"
     )
     screen.say("What to try next:")
+    scripts = Path(sys.executable).parent
+    path = "" if shutil.which("aqpolicy") else f'export PATH="{scripts}:$PATH"\n'
     screen.show(
-        f"cd {work.root}\n"
+        f"{path}cd {work.root}\n"
         "aqpolicy check policies/broken.aqp\n"
         "aqpolicy inspect radiology.aqb --keyring keyring.json\n"
         "aqpolicy log verify tampered --keyring keyring.json\n"
         f"aqpolicy trace ungoverned --keyring keyring.json --model {tracing.MODEL} --behaviour {tracing.LOSS}\n"
         f"aqpolicy trace governed --keyring keyring.json --from-annotator {STOLEN}\n"
-        f"aqpolicy revoke ungoverned --credential {STOLEN} --reason 'key stolen' --key keys/log.key --keyring keyring.json\n"
+        f"aqpolicy revoke ungoverned --keyring keyring.json --credential {STOLEN} --reason 'key stolen' "
+        "--key keys/log.key\n"
         "aqpolicy report governed --keyring keyring.json --policy policies/radiology.aqp --out governed.html"
+    )
+
+
+def _times(screen: Screen) -> list[tuple[str, float]]:
+    return [(title.partition(":")[0].lower(), spent) for title, spent in screen.times]
+
+
+def _outcome(story: Story) -> str:
+    """Say in a few sentences what came out."""
+    areas = {kind: measured(result_of(story.results, kind, "area")) for kind in evidence.NAMES}
+    low_consensus = dict(story.displacement[0].arms)["governed"]
+    semantic = low_consensus[story.displacement[0].groups.index("semantic")].mean
+    surfaced = "stands out" if story.surfaced else "does not stand out"
+    return (
+        f"AUC on held-out nodules: {areas['ungoverned']} ungoverned, {areas['governed']} governed, {areas['filtered']} "
+        f"with low-consensus labels dropped. Low-consensus labels wrote {semantic:.3g} into the governed model's "
+        "semantic layers; training without them still ends elsewhere, because what they write at the surface and the "
+        f"head changes other labels' gradients. The stolen credential {surfaced} in the trace of the ungoverned "
+        "model's loss, which does not know of the theft. Both logs hold."
     )

@@ -86,6 +86,12 @@ def written(run: Run, examples: Collection[str]) -> dict[str, float]:
     }
 
 
+def stands_out(trace: Trace) -> bool:
+    """Return whether the stolen credential comes first among all annotators, beyond what chance makes."""
+    first = trace.annotators[0]
+    return first.name == STOLEN and first.distinguishable is True
+
+
 def standing(trace: Trace) -> str:
     """Say where the stolen credential stands among all, as the trace ranks them without knowing."""
     ranks = {entry.name: at for at, entry in enumerate(trace.annotators, start=1)}

@@ -24,7 +24,7 @@ from aqpolicy.provenance import Manifest
 from aqpolicy.trust import SigningKey
 
 BATCH: Final = 64
-EPOCHS: Final = 5
+EPOCHS: Final = 6
 LEARNING_RATE: Final = 0.02
 MOMENTUM: Final = 0.9
 WEIGHT_DECAY: Final = 1e-3

@@ -28,7 +28,7 @@ def render_burn_down(budget: BurnDown) -> str:
     floor = _HEIGHT - _BOTTOM
     area = f"{place(points[0][0], 0)} {line} {place(points[-1][0], 0)}" if points else ""
     least = min((left for _, left in budget.left), default=budget.limit)
-    refused = f"; {budget.refused} updates turned away or lowered" if budget.refused else ""
+    refused = f"; {budget.refused} updates lowered by its limit per update" if budget.refused else ""
     said = f"{budget.caption}; at least {number(least)} of {number(budget.limit)} nat left{refused}"
     return (
         f"<figure><figcaption><b>{text(budget.name)}</b><br><small>{text(said)}</small></figcaption>"

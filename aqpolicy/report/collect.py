@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from aqpolicy.bundle.tables import NO_LIMIT
+from aqpolicy.bundle.tables import NO_LIMIT, BudgetTable
 from aqpolicy.errors import InputError
-from aqpolicy.lineage import NO_INDEX
+from aqpolicy.lineage import NO_INDEX, NO_SURPRISAL
 from aqpolicy.report.data import BurnDown, Chapter, HeatMap, LogPart, PolicyPart, Report, Table
+from aqpolicy.report.markup import number
 from aqpolicy.trace import AuditReport, Footprint, Run
-from aqpolicy.trace.ledger import REASONS
 from aqpolicy.trust import digest_text, sha256
 from aqpolicy.units import MICRO
 
@@ -145,11 +145,7 @@ def burn_downs_of(run: Run) -> Iterator[BurnDown]:
     """Yield what was left of every limit of every budget, step by step."""
     for number, budget in enumerate(run.tables.budgets):
         spent = [sum(row.charges[number] for row in block.rows) for block in run.blocks]
-        lowered = sum(
-            any(group in budget.groups and _is_budget(reason) for group, reason, _ in row.exceptions)
-            for _, row in run.rows
-            if run.tables.rows[row.route].charged[number]
-        )
+        lowered = sum(_over(run.tables.rows[row.route].charged[number], row.surprisal, budget) for _, row in run.rows)
         if budget.per_epoch != NO_LIMIT:
             yield _burn_down(run, budget.name, spent, budget.per_epoch, lowered, per_epoch=True)
         if budget.per_run != NO_LIMIT:
@@ -168,8 +164,9 @@ def _burn_down(run: Run, name: str, spent: list[int], limit: int, lowered: int, 
     return BurnDown(name, f"what is left of the limit for {window}", limit / MICRO, tuple(points), lowered)
 
 
-def _is_budget(reason: int) -> bool:
-    return REASONS[reason] in {"limit per update", "budget exhausted", "deferred", "attenuated to the budget's rest"}
+def _over(share: int, surprisal: int, budget: BudgetTable) -> bool:
+    """Whether an update was lowered by what the budget says of a single one."""
+    return surprisal != NO_SURPRISAL and budget.per_update != NO_LIMIT and share * surprisal > budget.per_update * MICRO
 
 
 def footprint_table(found: Footprint) -> Table:
@@ -179,9 +176,9 @@ def footprint_table(found: Footprint) -> Table:
             part.group,
             str(part.visits),
             str(part.steps),
-            f"{part.mass:.4g}",
+            number(part.mass),
             f"{part.mass_of_run:.1%}",
-            "–" if part.displacement is None else f"{part.displacement:.3g}",
+            "–" if part.displacement is None else number(part.displacement),
         )
         for part in found.groups
     )

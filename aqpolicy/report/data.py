@@ -62,7 +62,7 @@ class BurnDown:
     limit: float
     left: tuple[tuple[int, float], ...]
     refused: int = 0
-    """Visits that the budget turned away or lowered."""
+    """Visits that the limit per update lowered."""
 
 
 @dataclass(frozen=True, slots=True)

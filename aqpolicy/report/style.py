@@ -24,12 +24,13 @@ header,main,footer{max-width:66rem;margin:0 auto;padding:0 1.25rem}
 header{padding-top:3rem}
 h1{font:600 2.1rem/1.2 Georgia,"Times New Roman",serif;margin:0 0 .4rem}
 h2{font:600 1.5rem/1.25 Georgia,"Times New Roman",serif;margin:3.2rem 0 .6rem}
-h3{font-size:1.05rem;margin:1.8rem 0 .4rem}
+h3{font-size:1.05rem;margin:1.8rem 0 .4rem}article>h3{margin-top:.2rem}
 p,li{max-width:46rem}.lead{color:var(--soft);font-size:1.1rem;margin:0 0 1rem}.note,small{color:var(--soft);
 font-size:.9rem}
 a{color:var(--accent)}
 nav{position:sticky;top:0;background:var(--paper);border-bottom:1px solid var(--faint);z-index:2}
-nav ul{max-width:66rem;margin:0 auto;padding:.55rem 1.25rem;display:flex;gap:1.1rem;list-style:none;overflow-x:auto}
+nav ul{max-width:66rem;margin:0 auto;padding:.55rem 1.25rem;display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;
+list-style:none}
 nav a{text-decoration:none;white-space:nowrap;font-size:.9rem}nav a:hover{text-decoration:underline}
 :focus-visible{outline:3px solid var(--accent);outline-offset:2px;border-radius:3px}
 .card{background:var(--card);border:1px solid var(--faint);border-radius:8px;padding:1rem 1.25rem;margin:1rem 0}
@@ -49,7 +50,7 @@ dl.facts dt{color:var(--soft)}dl.facts dd{margin:0;overflow-wrap:anywhere}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);padding-bottom:.4rem;font-size:.9rem}
 th,td{padding:.4rem .9rem .4rem 0;text-align:left;border-bottom:1px solid var(--faint);vertical-align:top}
-td.n{text-align:right;white-space:nowrap}thead th{font-weight:600;font-size:.9rem}th.n{text-align:right}
+td.n,th.n{text-align:right;padding-left:1rem}td.n{white-space:nowrap}thead th{font-weight:600;font-size:.9rem}
 tr.marked>*{background:color-mix(in srgb,var(--bad) 11%,transparent)}tbody th{font-weight:500}
 table.heat td{padding:.5rem .8rem;border:3px solid var(--paper);text-align:right;min-width:7.5rem}
 table.heat td b{display:block;font-size:1.05rem}table.heat td span{font-size:.8rem;white-space:nowrap}
@@ -69,7 +70,7 @@ color:var(--good)}
 .wrap{white-space:pre-wrap;overflow-wrap:anywhere}
 .finding{border-left:3px solid var(--bad);padding:.1rem 0 .1rem 1rem;margin:1.2rem 0}
 .finding.note{border-color:var(--soft)}
-.finding.warning{border-color:var(--warm);color:inherit}.finding p{margin:.3rem 0}
+.finding.warning{border-color:var(--warm)}.finding.error,.finding.warning,.finding.note{color:inherit;font-size:inherit}.finding p{margin:.3rem 0}
 code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 svg{display:block;max-width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
 svg .dim{fill:var(--soft)}

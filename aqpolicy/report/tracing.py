@@ -28,7 +28,7 @@ def view_of_trace(trace: Trace, title: str, summary: str, flags: dict[str, str] 
     root = Why(
         "behaviour",
         f"{trace.behaviour} = {trace.value:.4g}",
-        f"Scores are {trace.statement.method}. The bars show each node's part of all that moved at its place.",
+        f"Scores: {trace.statement.method}. The bars show each node's part of all that moved at its place.",
         facts=(("Policy", trace.policy), ("Visits", str(trace.visits)), ("Model", f"sha256:{trace.model}")),
         children=tuple(_group(trace, hop, known) for hop in trace.chain),
     )
