@@ -48,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        status = _run(arguments)
-        sys.stdout.flush()
+        try:
+            status = _run(arguments)
+        finally:
+            sys.stdout.flush()  # argparse leaves by SystemExit; a reader that is gone shows here, not at exit
     except KeyboardInterrupt:
         print("aqpolicy: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -143,9 +143,9 @@ def _by_category(run: Run) -> Classify:
 
 def burn_downs_of(run: Run) -> Iterator[BurnDown]:
     """Yield what was left of every limit of every budget, step by step."""
-    for number, budget in enumerate(run.tables.budgets):
-        spent = [sum(row.charges[number] for row in block.rows) for block in run.blocks]
-        lowered = sum(_over(run.tables.rows[row.route].charged[number], row.surprisal, budget) for _, row in run.rows)
+    for place, budget in enumerate(run.tables.budgets):
+        spent = [sum(row.charges[place] for row in block.rows) for block in run.blocks]
+        lowered = sum(_over(run.tables.rows[row.route].charged[place], row.surprisal, budget) for _, row in run.rows)
         if budget.per_epoch != NO_LIMIT:
             yield _burn_down(run, budget.name, spent, budget.per_epoch, lowered, per_epoch=True)
         if budget.per_run != NO_LIMIT:

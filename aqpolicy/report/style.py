@@ -70,7 +70,8 @@ color:var(--good)}
 .wrap{white-space:pre-wrap;overflow-wrap:anywhere}
 .finding{border-left:3px solid var(--bad);padding:.1rem 0 .1rem 1rem;margin:1.2rem 0}
 .finding.note{border-color:var(--soft)}
-.finding.warning{border-color:var(--warm)}.finding.error,.finding.warning,.finding.note{color:inherit;font-size:inherit}.finding p{margin:.3rem 0}
+.finding.warning{border-color:var(--warm)}
+.finding.error,.finding.warning,.finding.note{color:inherit;font-size:inherit}.finding p{margin:.3rem 0}
 code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 svg{display:block;max-width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
 svg .dim{fill:var(--soft)}
