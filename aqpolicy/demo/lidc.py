@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib.util
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -87,7 +88,7 @@ def read_lidc(path: Path | None = None) -> tuple[tuple[Reading, ...], Outlines]:
     """
     where = path or database_path()
     try:
-        with sqlite3.connect(f"file:{where}?mode=ro", uri=True) as database:
+        with closing(sqlite3.connect(f"{where.absolute().as_uri()}?mode=ro", uri=True)) as database:
             annotations = database.execute(
                 "select a.id, s.patient_id, s.id, a.malignancy, s.pixel_spacing, s.slice_thickness "
                 "from annotations a join scans s on s.id = a.scan_id order by s.id, a.id"
@@ -95,7 +96,6 @@ def read_lidc(path: Path | None = None) -> tuple[tuple[Reading, ...], Outlines]:
             contours = database.execute(
                 "select annotation_id, image_z_position, inclusion, coords from contours order by annotation_id, id"
             ).fetchall()
-        database.close()
     except sqlite3.Error as error:
         raise InputError(f"cannot read the database `{where}`: {error}; run `{_INSTALL}` again") from error
     row_of = {annotation[0]: row for row, annotation in enumerate(annotations)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from unicodedata import category
 
 from aqpolicy.report.data import Measured, Table
 
@@ -67,9 +68,5 @@ def _numeric(data: Table, column: int) -> str:
 
 
 def _is_plain(char: str) -> bool:
-    if char in "\n\t":
-        return True
-    code = ord(char)
-    control = code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code in {0xFFFE, 0xFFFF}
-    turns = 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069 or code in {0x200E, 0x200F, 0x061C}
-    return not (control or turns)
+    """Whether a character shows as itself: no control, no hidden or turning format, no half of a pair."""
+    return char in "\n\t" or category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}

@@ -97,7 +97,7 @@ border-radius:6px;
 padding:.25rem .8rem;cursor:pointer}button:hover{border-color:var(--accent)}
 html:not(.js) .buttons{display:none}
 footer{padding:3rem 1.25rem 4rem;color:var(--soft);font-size:.9rem}
-@media(max-width:40rem){h1{font-size:1.6rem}header{padding-top:1.6rem}.card{padding:.8rem .9rem}
+@media(max-width:40rem){nav{position:static}h1{font-size:1.6rem}header{padding-top:1.6rem}.card{padding:.8rem .9rem}
 dl.facts{grid-template-columns:1fr;gap:0}dl.facts dd{margin-bottom:.5rem}.why .in{margin-left:.3rem;
 padding-left:.6rem}
 .rank{display:block;margin-left:1.1rem}.share{float:none;display:block;margin-left:1.1rem}}

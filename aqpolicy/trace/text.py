@@ -83,7 +83,8 @@ def _null_text(entry: Entry) -> str:
 
 
 def _signed_lines(signed: Signed) -> Iterator[str]:
-    who = f"{plain(signed.credential)} ({plain(signed.holder)}, {plain(signed.authority)})"
+    said = ", ".join(plain(text) for text in (signed.holder, signed.authority) if text)
+    who = f"{plain(signed.credential)} ({said})" if said else plain(signed.credential)
     yield f"  {plain(signed.example)}: observed {_time(signed.observed_at)} by {who}"
     if signed.revoked:
         yield f"    REVOKED: {plain(signed.revoked)}"
@@ -116,7 +117,7 @@ def footprint_lines(found: Footprint, *, visits: bool = False) -> Iterator[str]:
     """Yield a footprint; with `visits`, each visit as the log has it."""
     yield f"{found.kind} {plain(found.source)} in run {found.run}"
     used = f"{len(found.examples)} examples were in a step, {found.unused} in none"
-    yield f"  {used}; {len(found.visits)} visits in {len(found.steps)} steps, "
+    yield f"  {used}; {len(found.visits)} visits in {len(found.steps)} steps"
     yield f"  something was admitted in {len(found.admitted_steps)} of them{_range(found.admitted_steps)}"
     yield "  " + ", ".join(f"{effect} {count}" for effect, count in found.effects.items())
     if found.corroborated:
