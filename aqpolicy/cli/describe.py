@@ -24,15 +24,11 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build, describe, write."""
-    from aqpolicy.errors import InputError
     from aqpolicy.gate.describe import build_model, describe_model
-    from aqpolicy.trust import canonical_json
+    from aqpolicy.trust import canonical_json, replace_file
 
     description = describe_model(build_model(args.target))
-    try:
-        args.out.write_bytes(canonical_json(description))
-    except OSError as error:
-        raise InputError(f"cannot write `{args.out}`: {error.strerror}") from error
+    replace_file(args.out, canonical_json(description))
     count = len(description["parameters"])
     print(f"{args.out}: {len(description['modules'])} modules, {count} parameters")
     return 0

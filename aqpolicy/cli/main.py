@@ -31,6 +31,9 @@ SUMMARIES: Final = {
     "demo": "train a small governed model from beginning to end",
 }
 
+TRAINING: Final = ("torch", "numpy")
+"""What the core installation does without."""
+
 CLEAN, FINDINGS, USAGE, NOT_PROVEN = 0, 1, 2, 3
 INTERRUPTED, PIPE_CLOSED = 130, 141
 
@@ -61,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return PIPE_CLOSED
     except AqpolicyError as error:
         return _report(error)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING:
+            raise
+        print(f"aqpolicy: error: this needs `{error.name}`; run `pip install 'aqpolicy[train]'`", file=sys.stderr)
+        return USAGE
     return status
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -74,3 +75,15 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     command = f'{sys.executable} -c "{script}" | true'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_a_command_that_needs_torch_says_how_to_get_it(tmp_path: Path) -> None:
+    # A module of None in sys.modules is one that cannot be imported.
+    script = (
+        "import sys; sys.modules['torch'] = None; from aqpolicy.cli.main import main; "
+        f"sys.exit(main(['describe', 'm:f', '--out', {str(tmp_path / 'x.json')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "aqpolicy: error: this needs `torch`; run `pip install 'aqpolicy[train]'`\n"
+    assert not (tmp_path / "x.json").exists()
