@@ -25,13 +25,13 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Verify, then write."""
     from aqpolicy.report import policy_of_source, render_report, report_of_run
-    from aqpolicy.trace import audit_run, open_run
+    from aqpolicy.trace import audit, open_run
     from aqpolicy.trust import load_keyring, replace_file
 
     keyring = load_keyring(args.keyring)
     opened = open_run(args.run, keyring)
     policy = None if args.policy is None else policy_of_source(opened, args.policy)
-    page = render_report(report_of_run(opened, audit_run(args.run, keyring), policy))
+    page = render_report(report_of_run(opened, audit(opened), policy))
     replace_file(args.out, page.encode("utf-8"))
     print(f"{args.out}: {opened.bundle.policy_name}, {len(opened.blocks)} steps, verified")
     return 0

@@ -45,7 +45,7 @@ from aqpolicy.report import (
     run_facts,
 )
 from aqpolicy.report.markup import measured
-from aqpolicy.trace import AuditReport, Run, audit_run, footprint, open_run
+from aqpolicy.trace import AuditReport, Run, audit, footprint, open_run
 from aqpolicy.trust import Keyring, SigningKey, digest_text, replace_file
 
 RUNS: Final = ("ungoverned", "governed")
@@ -207,9 +207,9 @@ def _verify(story: Story) -> None:
     for name in RUNS:
         story.runs[name] = open_run(work.path(name), story.keyring)
         shown = partial(screen.progress, what=f"deriving the {name} run again")
-        story.audits[name] = audit = audit_run(work.path(name), story.keyring, shown)
+        story.audits[name] = found = audit(story.runs[name], shown)
         screen.say(
-            f"{name}: {audit.entries} entries, {audit.steps} steps, {audit.rows} decisions derived again: all hold"
+            f"{name}: {found.entries} entries, {found.steps} steps, {found.rows} decisions derived again: all hold"
         )
     story.tampering = flip_one_byte(work.path("governed"), work.path("tampered"), story.keyring)
     screen.say(f"A copy with one flipped bit: {story.tampering}")

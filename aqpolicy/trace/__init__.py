@@ -6,8 +6,8 @@ traced by `aqpolicy.trace.query.trace_behaviour`, which alone needs torch and is
 therefore not imported here.
 """
 
-from aqpolicy.trace.audit import AuditReport, audit_run
+from aqpolicy.trace.audit import AuditReport, audit, audit_run
 from aqpolicy.trace.footprint import Footprint, GroupPart, SourceVisit, footprint
 from aqpolicy.trace.run import Run, open_run
 
-__all__ = ["AuditReport", "Footprint", "GroupPart", "Run", "SourceVisit", "audit_run", "footprint", "open_run"]
+__all__ = ["AuditReport", "Footprint", "GroupPart", "Run", "SourceVisit", "audit", "audit_run", "footprint", "open_run"]

@@ -74,7 +74,18 @@ def audit_run(folder: Path | str, keyring: Keyring, progress: Progress | None = 
         CorruptLogError: The first discrepancy; `where` gives step and example.
         AqpolicyError: Log, bundle or manifest is missing, malformed or not signed by a trusted key.
     """
-    run = open_run(folder, keyring)
+    return audit(open_run(folder, keyring), progress)
+
+
+def audit(run: Run, progress: Progress | None = None) -> AuditReport:
+    """Derive all that the log of an opened run says again.
+
+    Trust:
+        `open_run` verified every signature and hash.
+
+    Raises:
+        CorruptLogError: The first discrepancy; `where` gives step and example.
+    """
     _check_model(run)
     report = _Auditor(run).walk(progress)
     report.models, report.statuses, report.ended = len(run.models), len(run.statuses), run.verified.ended

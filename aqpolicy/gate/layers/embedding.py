@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aqpolicy.errors import InternalError
 from aqpolicy.gate.layers.rule import Gradients, Rule, Use
 
 
@@ -30,7 +31,7 @@ class EmbeddingRule(Rule):
 
     def grad_input(self, use: Use) -> Tensor:
         """Raise: indices have no gradient, and autograd never asks."""
-        raise NotImplementedError(type(use.module).__name__)
+        raise InternalError(f"autograd asked a `{type(use.module).__name__}` for the gradient of its indices")
 
     def gradients(self, use: Use) -> Gradients:
         """Run the native backward kernel."""
