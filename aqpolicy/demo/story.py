@@ -34,6 +34,7 @@ from aqpolicy.report import (
     LIMITS,
     Bars,
     Chapter,
+    Measured,
     Report,
     Table,
     TraceView,
@@ -343,13 +344,20 @@ def _times(screen: Screen) -> list[tuple[str, float]]:
 def _outcome(story: Story) -> str:
     """Say in a few sentences what came out."""
     areas = {kind: measured(result_of(story.results, kind, "area")) for kind in evidence.NAMES}
-    low_consensus = dict(story.displacement[0].arms)["governed"]
-    semantic = low_consensus[story.displacement[0].groups.index("semantic")].mean
+    written, retrained = (
+        {kind: _at(bars, "semantic", kind) for kind in ("ungoverned", "governed")} for bars in story.displacement[:2]
+    )
     surfaced = "stands out" if story.surfaced else "does not stand out"
     return (
         f"AUC on held-out nodules: {areas['ungoverned']} ungoverned, {areas['governed']} governed, {areas['filtered']} "
-        f"with low-consensus labels dropped. Low-consensus labels wrote {semantic:.3g} into the governed model's "
-        "semantic layers; training without them still ends elsewhere, because what they write at the surface and the "
-        f"head changes other labels' gradients. The stolen credential {surfaced} in the trace of the ungoverned "
+        "with low-consensus labels dropped. Low-consensus labels wrote "
+        f"{written['ungoverned'].mean:.3g} into the ungoverned model's semantic layers and "
+        f"{written['governed'].mean:.3g} into the governed model's. Trained again without them, these layers end "
+        f"{retrained['ungoverned'].mean:.3g} and {retrained['governed'].mean:.3g} away: a closed group is still "
+        f"reached through other labels' gradients. The stolen credential {surfaced} in the trace of the ungoverned "
         "model's loss, which does not know of the theft. Both logs hold."
     )
+
+
+def _at(bars: Bars, group: str, arm: str) -> Measured:
+    return dict(bars.arms)[arm][bars.groups.index(group)]
