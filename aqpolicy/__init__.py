@@ -20,5 +20,5 @@ from typing import Final
 
 __version__: Final = "0.1.0"
 
-LANGUAGE_VERSION: Final = 1
+LANGUAGE_VERSION: Final = 2
 """Version of the routing language; a bundle names the one it was compiled from."""

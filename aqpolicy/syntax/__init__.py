@@ -4,8 +4,7 @@ Input: a `Source`; output: a `Tree` (`parse`). The grammar is the shipped
 `grammar/aqpolicy.lark`. `model.resolve` reads the tree next.
 """
 
-from aqpolicy.syntax.mistakes import LATER, later
 from aqpolicy.syntax.parser import parse
 from aqpolicy.syntax.tree import Tree
 
-__all__ = ["LATER", "Tree", "later", "parse"]
+__all__ = ["Tree", "parse"]

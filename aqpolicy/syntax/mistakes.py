@@ -6,7 +6,7 @@ and where to look for the next statement.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, cast
@@ -19,48 +19,48 @@ from aqpolicy.units import UNITS
 
 STATEMENTS: Final = (
     "policy",
+    "extends",
+    "import",
     "taxonomy",
+    "bands",
+    "phases",
+    "stages",
+    "evidence",
     "depth",
     "define",
     "profile",
     "rule",
     "combine",
+    "complete",
     "budget",
+    "assume",
     "otherwise",
     "prove",
+    "test",
 )
 """The words that open a statement."""
 
-LATER_STATEMENTS: Final = ("bands", "extends", "import", "complete", "phase", "case", "test")
-"""Statements of the language that this version does not have."""
-
-LATER: Final[Mapping[str, str]] = MappingProxyType(
+_OPENINGS: Final = MappingProxyType(
     {
-        "bands": "`bands` of an attribute",
-        "band": "`bands` of an attribute",
-        "extends": "`extends`",
-        "import": "`import`",
-        "complete": "`complete`",
-        "phase": "`phase`",
-        "phases": "`phase`",
-        "case": "test cases",
-        "test": "test cases",
-        "verify": "`verify ... else rollback`",
-        "defer": "`defer until`",
-        "movement": "`movement` limits",
-        "amplify": "`amplify`",
-        "promote": "`promote`",
-        "linear": "ramps of shares by depth",
-        "from": "ramps of shares by depth",
-        "rises": "`prove ... rises with`",
-        "spent": "`prove spent(...)`",
-        "-": "shares computed from an attribute",
+        "an action": ("admit", "deny", "limit", "defer", "verify", "promote"),
+        "a clause": ("for", "on", "within", "surprisal", "movement", "drift", "exposures"),
     }
 )
-"""Words of the language that this version does not have, and what they would open."""
+"""What the parts of a rule and of a budget are called, and the words that open them."""
+
+_CLASSES: Final = MappingProxyType(
+    {"a statement": STATEMENTS, **_OPENINGS, "a comparison": ("is", "<", "<=", ">", ">="), "a unit": UNITS}
+)
+"""Words that are expected together, and what they are together."""
 
 _KINDS: Final = MappingProxyType(
-    {"NAME": "a name", "DECIMAL": "a number", "SEMVER": "a version such as `1.0.0`", "STRING": 'a text in "quotes"'}
+    {
+        "NAME": "a name",
+        "DECIMAL": "a number",
+        "DATE": "a date such as `2026-12-31`",
+        "SEMVER": "a version such as `1.0.0`",
+        "STRING": 'a text in "quotes"',
+    }
 )
 
 _ASKS_FOR: Final = MappingProxyType(
@@ -113,15 +113,20 @@ class _Expected:
 
     @property
     def text(self) -> str:
-        """List what was expected; all opening words of statements count as one, and so do all units."""
-        listed = list(self.kinds)
-        words = self.words
-        for several, name in ((STATEMENTS, "a statement"), (UNITS, "a unit")):
-            if words.issuperset(several):
-                words -= set(several)
-                listed.append(name)
-        listed += [f"`{word}`" for word in sorted(words, key=lambda word: (not word.isalpha(), word))]
-        return " or ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
+        """List what was expected; words that are expected together are told by what they are together."""
+        together = {name: words for name, words in _CLASSES.items() if self.words.issuperset(words)}
+        others = self.words.difference(*together.values())
+        single = (f"`{word}`" for word in sorted(others, key=lambda word: (not word.isalpha(), word)))
+        return _either([*self.kinds, *together, *single])
+
+    def advice(self, found: str) -> tuple[str, ...]:
+        """Return help lines for a word that was not expected: what was probably meant, or what there is."""
+        near = did_you_mean(found, filter(str.isalpha, self.words))
+        return near or tuple(
+            f"{name} starts with {_either([f'`{word}`' for word in words])}"
+            for name, words in _OPENINGS.items()
+            if self.words.issuperset(words)
+        )
 
 
 def _unexpected_end(source: Source, previous: Token | None, expected: _Expected) -> Mistake:
@@ -136,42 +141,20 @@ def _unexpected_token(source: Source, token: Token, previous: Token | None, expe
         return _reserved_word(source, previous)
     span = token_span(source.name, token)
     word = str(token)
-    if (wanted := _later_word(previous, word)) is not None:
-        return Mistake(later(wanted, span), span.end)
     hint = (_ASKS_FOR[word],) if word in _ASKS_FOR and "is" in expected.words else ()
     diagnostic = Diagnostic(
         "AQ101",
         "error",
         f"expected {expected.text}, found {_quoted(word)}",
         (Label(span, "not expected here"),),
-        help=hint or did_you_mean(word, expected.words),
+        help=hint or expected.advice(word),
     )
     return Mistake(diagnostic, span.start if word in STATEMENTS else span.end)
-
-
-def later(word: str, span: Span) -> Diagnostic:
-    """Return the diagnostic for a construct that this version of the language does not have."""
-    return Diagnostic(
-        "AQ110",
-        "error",
-        f"{LATER[word]}: part of the language, but not of this version",
-        (Label(span, "not in this version"),),
-        notes=("nothing of a policy is ever skipped, so the file is refused",),
-    )
 
 
 def _is_misplaced_word(previous: Token, expected: _Expected) -> bool:
     """Say whether the parser took a word of the language for a name, and stumbled over what followed."""
     return previous.type == "NAME" and (str(previous) in STATEMENTS or str(previous) in expected.words)
-
-
-def _later_word(previous: Token | None, word: str) -> str | None:
-    """Return the word of a later version that the author seems to use here."""
-    if previous == "from":  # a ramp `from surface 1 to ...`, begun like a profile's group
-        return "from"
-    if previous == "prove" and word == "admitted":
-        return "rises"
-    return word if word in LATER else None
 
 
 def _reserved_word(source: Source, token: Token) -> Mistake:
@@ -194,8 +177,6 @@ def _unexpected_character(source: Source, error: UnexpectedCharacters, expected:
     if char == '"':
         label = Label(Span(source.name, at, end, error.line, error.column), "the closing quote is missing")
         return Mistake(Diagnostic("AQ103", "error", "a text in quotes does not end on its line", (label,)), end)
-    if char in LATER:
-        return Mistake(later(char, span), span.end)
     diagnostic = Diagnostic(
         "AQ102",
         "error",
@@ -204,6 +185,10 @@ def _unexpected_character(source: Source, error: UnexpectedCharacters, expected:
         help=(_ASKS_FOR[char],) if char in _ASKS_FOR else (),
     )
     return Mistake(diagnostic, span.end)
+
+
+def _either(items: Sequence[str]) -> str:
+    return " or ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def _quoted(text: str) -> str:

@@ -7,19 +7,18 @@ one slip never hides another. It looks up no names.
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import Final
 
-from lark import Lark, Token, UnexpectedInput
+from lark import Token, UnexpectedInput
 from lark import Tree as ParseTree
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from aqpolicy.diagnostics import Diagnostic, Label, Source
 from aqpolicy.errors import PolicyError
-from aqpolicy.shipped import grammar_text
 from aqpolicy.syntax.build import TreeBuilder, token_span
-from aqpolicy.syntax.mistakes import LATER_STATEMENTS, STATEMENTS, Mistake, explain
+from aqpolicy.syntax.mistakes import STATEMENTS, Mistake, explain
 from aqpolicy.syntax.scan import scan
+from aqpolicy.syntax.tables import policy_parser
 from aqpolicy.syntax.tree import Tree
 
 MAX_ERRORS: Final = 20
@@ -28,7 +27,8 @@ MAX_ERRORS: Final = 20
 MAX_NESTING: Final = 64
 """Parentheses around parentheses; every later stage may then simply recurse."""
 
-_NEXT_STATEMENT: Final = re.compile(rf"^[ \t]*(?=(?:{'|'.join([*STATEMENTS, *LATER_STATEMENTS])})\b)", re.MULTILINE)
+_BRACKET: Final = re.compile(r"[()]")
+_NEXT_STATEMENT: Final = re.compile(rf"^[ \t]*(?=(?:{'|'.join(STATEMENTS)})\b)", re.MULTILINE)
 
 
 def parse(source: Source) -> Tree:
@@ -40,6 +40,9 @@ def parse(source: Source) -> Tree:
     refused = scan(source)
     if refused:
         raise PolicyError(refused)
+    tree = _parse_whole(source.text)
+    if tree is not None:
+        return TreeBuilder(source.name).transform(tree)
     tree, problems = _parse_from(source, 0)
     found = list(problems)
     while problems and len(found) < MAX_ERRORS:
@@ -53,10 +56,17 @@ def parse(source: Source) -> Tree:
     return TreeBuilder(source.name).transform(tree)
 
 
-@cache
-def _parser() -> Lark:
-    # No `cache=True`: lark's cache is a pickle at a predictable name in the temp folder.
-    return Lark(grammar_text(), parser="lalr", propagate_positions=True, maybe_placeholders=True)
+def _parse_whole(text: str) -> ParseTree[Token] | None:
+    """Return the parse tree of a right text, quickly; None where the slower way has something to say."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text):
+        depth = depth + 1 if bracket[0] == "(" else max(depth - 1, 0)
+        if depth > MAX_NESTING:
+            return None
+    try:
+        return policy_parser().parse(text)
+    except UnexpectedInput:
+        return None
 
 
 def _parse_from(source: Source, start: int) -> tuple[ParseTree[Token] | None, list[Mistake]]:
@@ -65,7 +75,7 @@ def _parse_from(source: Source, start: int) -> tuple[ParseTree[Token] | None, li
     What lies before is blanked, line by line, so that positions stay those of the source.
     """
     text = re.sub(r"[^\n]", " ", source.text[:start]) + source.text[start:]
-    state = _parser().parse_interactive(text)
+    state = policy_parser().parse_interactive(text)
     previous: Token | None = None
     nesting = 0
     try:
@@ -76,7 +86,7 @@ def _parse_from(source: Source, start: int) -> tuple[ParseTree[Token] | None, li
                 return None, [_too_deep(source, token)]
         return _finish(state, previous), []
     except UnexpectedInput as error:
-        return None, [explain(source, _parser(), _accepted(state), previous, error)]
+        return None, [explain(source, policy_parser(), _accepted(state), previous, error)]
 
 
 def _finish(state: InteractiveParser, previous: Token | None) -> ParseTree[Token]:

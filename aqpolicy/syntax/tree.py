@@ -29,7 +29,15 @@ class Number:
     span: Span
 
 
-Value = Word | Number
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A date, as written."""
+
+    text: str
+    span: Span
+
+
+Value = Word | Number | Day
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,15 @@ class Named:
     """A defined condition, used by its name."""
 
     name: Word
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A defined condition with its parameters filled in: `agreed(0.9)`."""
+
+    name: Word
+    values: tuple[Value, ...]
     span: Span
 
 
@@ -68,11 +85,12 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
-class AdmittedShare:
-    """`admitted(g) > 0.5`."""
+class DecidedShare:
+    """`admitted(g) > 0.5` or `charged(b) is 1`: a share of the decision, of a group or a budget."""
 
-    group: Word
-    op: Literal["<", "<=", ">", ">="]
+    kind: Literal["admitted", "charged"]
+    name: Word
+    op: Literal["<", "<=", ">", ">=", "="]
     share: Number
     span: Span
 
@@ -94,7 +112,7 @@ class Junction:
     span: Span
 
 
-Expression = Anything | Named | OneOf | Compare | AdmittedShare | Negation | Junction
+Expression = Anything | Named | Call | OneOf | Compare | DecidedShare | Negation | Junction
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +141,19 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class Days:
+    """`date 2020-01-01..2030-12-31`."""
+
+    low: Day
+    high: Day
+
+
+@dataclass(frozen=True, slots=True)
 class AttributeDecl:
     """One attribute of a taxonomy."""
 
     name: Word
-    type: Ladder | Choice | Range
+    type: Ladder | Choice | Range | Days
     span: Span
 
 
@@ -151,9 +177,89 @@ class TaxonomyDecl:
 
 
 @dataclass(frozen=True, slots=True)
-class ModulesDecl:
-    """One glob, or from one module to another."""
+class BandDecl:
+    """`NAME < 0.3` in a `bands` statement; the last has no bound."""
 
+    name: Word
+    below: Number | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class BandsDecl:
+    """`bands of ATTRIBUTE { ... }`."""
+
+    attribute: Word
+    bands: tuple[BandDecl, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class CertificationDecl:
+    """`STAGE requires METRIC >= X`."""
+
+    stage: Word
+    metric: Word
+    op: Literal["<", "<=", ">", ">="]
+    value: Number
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class CourseDecl:
+    """`phases a < b` or `stages a < b { ... }`."""
+
+    kind: Literal["phase", "stage"]
+    ladder: Ladder
+    certifications: tuple[CertificationDecl, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class WeighClause:
+    """`weigh ATTRIBUTE: VALUE WEIGHT; ...`."""
+
+    attribute: Word
+    weights: tuple[tuple[Word, Number], ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class OnePerClause:
+    """`one per session, model`."""
+
+    names: tuple[Word, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceBound:
+    """`at least X` or `at most X`."""
+
+    kind: Literal["floor", "ceiling"]
+    value: Number
+    span: Span
+
+
+EvidenceClause = WeighClause | OnePerClause | EvidenceBound
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceDecl:
+    """`evidence { ... }` with its clauses as written."""
+
+    clauses: tuple[EvidenceClause, ...]
+    span: Span
+
+
+AddressKind = Literal["modules", "experts", "adapters", "parameters"]
+
+
+@dataclass(frozen=True, slots=True)
+class AddressDecl:
+    """One glob, or from one name to another; `kind` is None where it is that of the address before."""
+
+    kind: AddressKind | None
     first: Word
     last: Word | None
     span: Span
@@ -163,8 +269,9 @@ class ModulesDecl:
 class GroupDecl:
     """`NAME = modules ...`."""
 
+    protected: bool
     name: Word
-    modules: tuple[ModulesDecl, ...]
+    addresses: tuple[AddressDecl, ...]
     span: Span
 
 
@@ -179,20 +286,47 @@ class DepthDecl:
 
 @dataclass(frozen=True, slots=True)
 class DefineDecl:
-    """`define NAME = condition`."""
+    """`define NAME = condition` or `define NAME(a, b) = condition`."""
 
     name: Word
+    parameters: tuple[Word, ...]
     condition: Expression
     span: Span
 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """`GROUP SHARE` in a profile; `group` is None for `all`."""
+    """`GROUP SHARE` in a profile, or `amplify GROUP SHARE`; `group` is None for `all`."""
 
     group: Word | None
     share: Number
+    amplified: bool
     span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """`GROUP to GROUP SHARE`, or with `tapered over N`: one share from one group to another, falling off beyond."""
+
+    first: Word
+    last: Word
+    share: Number
+    taper: Number | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """`from GROUP SHARE to GROUP SHARE linear`."""
+
+    first: Word
+    start: Number
+    last: Word
+    end: Number
+    span: Span
+
+
+Portions = Portion | Stretch | Ramp
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +334,7 @@ class ProfileDecl:
     """`profile NAME { ... }`."""
 
     name: Word
-    portions: tuple[Portion, ...]
+    portions: tuple[Portions, ...]
     span: Span
 
 
@@ -239,7 +373,63 @@ class LimitClause:
     span: Span
 
 
-Action = AdmitClause | DenyClause | LimitClause
+@dataclass(frozen=True, slots=True)
+class LinearClause:
+    """`limit GROUPS share 1 - 0.5 * attribute`; what is not written is None."""
+
+    groups: Groups
+    intercept: Number | None
+    falls: bool
+    factor: Number | None
+    attribute: Word
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class FrequencyClause:
+    """`limit GROUPS frequency N per M steps`."""
+
+    groups: Groups
+    updates: Number
+    steps: Number
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class DeferClause:
+    """`defer until condition for at most N epochs then deny`."""
+
+    until: Expression
+    epochs: Number
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyClause:
+    """`verify METRIC falls at most X within N steps else rollback`."""
+
+    metric: Word
+    direction: Literal["falls", "rises"]
+    amount: Number
+    steps: Number
+    remedy: Literal["rollback", "halt", "hold"]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteClause:
+    """`promote after METRIC >= X witnessed by N`."""
+
+    metric: Word
+    op: Literal["<", "<=", ">", ">="]
+    value: Number
+    witnesses: Number | None
+    span: Span
+
+
+Action = (
+    AdmitClause | DenyClause | LimitClause | LinearClause | FrequencyClause | DeferClause | VerifyClause | PromoteClause
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +439,7 @@ class RuleDecl:
     name: Word
     title: Word | None
     when: Expression
+    until: Day | None
     actions: tuple[Action, ...]
     overrides: tuple[Word, ...]
     span: Span
@@ -257,6 +448,13 @@ class RuleDecl:
 @dataclass(frozen=True, slots=True)
 class CombineDecl:
     """`combine grants by min`."""
+
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteDecl:
+    """`complete`."""
 
     span: Span
 
@@ -290,14 +488,15 @@ class Cap:
     """`at most N nat per epoch`."""
 
     amount: Number
-    per: Literal["epoch", "run", "update"]
+    per: Literal["update", "step", "epoch", "phase", "run"]
     span: Span
 
 
 @dataclass(frozen=True, slots=True)
-class SurprisalClause:
-    """`surprisal at most ...`, one or more caps."""
+class MeterClause:
+    """`surprisal at most ...`, `movement ...` or `drift ...`: one or more caps."""
 
+    meter: Literal["surprisal", "movement", "drift"]
     caps: tuple[Cap, ...]
     span: Span
 
@@ -318,7 +517,7 @@ class ExhaustClause:
     span: Span
 
 
-Clause = ForClause | OnClause | WithinClause | SurprisalClause | ExposuresClause | ExhaustClause
+Clause = ForClause | OnClause | WithinClause | MeterClause | ExposuresClause | ExhaustClause
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,24 +538,118 @@ class OtherwiseDecl:
 
 
 @dataclass(frozen=True, slots=True)
-class ProveDecl:
+class Bound:
+    """`epochs <= 3`."""
+
+    what: Literal["epochs", "steps", "examples"]
+    most: Number
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class AssumeDecl:
+    """`assume epochs <= 3, examples <= 1000`."""
+
+    bounds: tuple[Bound, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ProveNever:
     """`prove never condition`."""
 
     never: Expression
     span: Span
 
 
+@dataclass(frozen=True, slots=True)
+class ProveMonotone:
+    """`prove admitted(GROUP) rises with ATTRIBUTE`."""
+
+    group: Word
+    direction: Literal["rises", "falls"]
+    attribute: Word
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ProveSpent:
+    """`prove spent(BUDGET) <= N nat given epochs <= 3`."""
+
+    budget: Word
+    most: Number
+    given: tuple[Bound, ...]
+    span: Span
+
+
+ProveDecl = ProveNever | ProveMonotone | ProveSpent
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectEffect:
+    """`expect admit by RULE`."""
+
+    effect: Literal["admit", "modulate", "defer", "deny"]
+    rules: tuple[Word, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectThat:
+    """`expect that condition`."""
+
+    condition: Expression
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class TestDecl:
+    """`test "title" { given condition expect ... }`."""
+
+    title: Word
+    given: Expression
+    expectations: tuple[ExpectEffect | ExpectThat, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendsDecl:
+    """`extends NAME from "file"`."""
+
+    name: Word
+    file: Word | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ImportDecl:
+    """`import "file"`."""
+
+    file: Word
+    span: Span
+
+
 Statement = (
     PolicyDecl
+    | ExtendsDecl
+    | ImportDecl
     | TaxonomyDecl
+    | BandsDecl
+    | CourseDecl
+    | EvidenceDecl
     | DepthDecl
     | DefineDecl
     | ProfileDecl
     | RuleDecl
     | CombineDecl
+    | CompleteDecl
     | BudgetDecl
+    | AssumeDecl
     | OtherwiseDecl
-    | ProveDecl
+    | ProveNever
+    | ProveMonotone
+    | ProveSpent
+    | TestDecl
 )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from lark import Lark
 from support.policy_text import RADIOLOGY
 
 from aqpolicy.diagnostics import Diagnostic, Source
 from aqpolicy.errors import PolicyError
-from aqpolicy.shipped import grammar_text
-from aqpolicy.syntax import LATER, Tree, parse
+from aqpolicy.shipped import grammar_text, parse_tables_text
+from aqpolicy.syntax import Tree, parse
 from aqpolicy.syntax import tree as t
 from aqpolicy.syntax.mistakes import STATEMENTS
+from aqpolicy.syntax.tables import build_parser, parse_tables, policy_parser
 
 
 def parsed(text: str) -> Tree:
@@ -30,8 +33,8 @@ def test_the_grammar_builds_without_conflict_or_collision() -> None:
 
 
 def test_the_statements_named_in_messages_are_those_of_the_grammar() -> None:
-    line = next(line for line in grammar_text().splitlines() if line.startswith("?statement:"))
-    assert set(STATEMENTS) == set(line.removeprefix("?statement:").replace("|", " ").split())
+    rule = grammar_text().split("?statement:", 1)[1].split("\n\n", 1)[0]
+    assert set(STATEMENTS) == {name.removesuffix("_") for name in rule.replace("|", " ").split()}
 
 
 def test_every_statement_is_kept_in_the_order_written() -> None:
@@ -85,32 +88,55 @@ def test_a_statement_without_its_name_is_told_at_the_word_taken_for_it() -> None
     assert (found.code, found.labels[0].span.column) == ("AQ104", 6)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "extends org.base",
-        "import other",
-        "bands of x { low < 1 }",
-        "complete",
-        "phase warm",
-        "rule r when x verify gold.accuracy falls at most 0.01 within 200 steps else rollback",
-        "rule r when x defer until y for at most 3 epochs then deny",
-        "rule r when x admit full amplify 2",
-        "rule r when x admit full promote",
-        "rule r when x limit all share 1 - y",
-        "budget b on all movement at most 0.05 l2 per step",
-        "profile p { from surface 1 to head 0.1 linear }",
-        "prove admitted(head) rises with consensus",
-        "prove spent(b) <= 3 nat",
-    ],
-)
-def test_constructs_of_later_versions_are_refused_by_name(text: str) -> None:
-    assert [diagnostic.code for diagnostic in refused(text)] == ["AQ110"]
+WHOLE_LANGUAGE = [
+    "extends org.base",
+    'extends org.base from "base.aqp"',
+    'import "shared/vocabulary.aqp"',
+    "taxonomy t version 1 { attribute licensed : date 2020-01-01..2030-12-31 }",
+    "bands of x { low < 1 nat; high }",
+    "phases warm < main",
+    "stages basic < advanced { advanced requires gold.accuracy >= 0.9 }",
+    "evidence { weigh authority: crowd 0.25; board 4 one per session, model; at least 0; at most 8 }",
+    'depth from output { protected head = modules "head", "pooler" to "out", experts "moe.*", "moe2.*" }',
+    "define agreed(level, who) = consensus >= level and authority >= who",
+    "profile p { from surface 1 to head 0.1 linear }",
+    "profile p { surface to head 0.5 tapered over 2 groups; amplify tail 2 }",
+    "rule r when agreed(0.9, board) until 2027-06-30 admit full",
+    "rule r when band is settled and today < 2027-01-01 deny all",
+    "rule r when x limit all share 1 - y limit head share 0.5 * y + 0.1 limit head share y",
+    "rule r when x limit head frequency 1 per 10 steps",
+    "rule r when x defer until y for at most 3 epochs then deny",
+    "rule r when x verify gold.accuracy falls at most 0.01 within 200 steps else rollback",
+    "rule r when x promote after gold.accuracy >= 0.9 witnessed by 2",
+    "complete",
+    "budget b on all movement at most 0.05 l2 per step drift at most 0.1 nat per phase",
+    "assume epochs <= 3, steps <= 1000, examples <= 100",
+    "prove admitted(head) rises with consensus",
+    "prove never charged(b) > 0.5 and admitted(head) is 1",
+    "prove spent(b) <= 3 nat given epochs <= 3, steps <= 10",
+    'test "title" { given anything expect deny by r expect that admitted(head) is 0 }',
+]
 
 
-def test_a_word_of_a_later_version_may_still_be_a_name() -> None:
-    for word in set(LATER) - {"-", "test", "case", "import", "from"}:
+@pytest.mark.parametrize("text", WHOLE_LANGUAGE)
+def test_every_construct_of_the_language_parses(text: str) -> None:
+    assert len(parsed(text).statements) == 1
+
+
+def test_a_word_of_the_language_may_be_a_name_where_it_opens_nothing() -> None:
+    for word in ("movement", "drift", "date", "phase", "until", "linear", "given", "protected", "charged"):
+        assert word not in STATEMENTS
         assert parsed(f"rule {word} when anything deny {word}")
+
+
+def test_the_stored_parse_tables_are_those_of_the_grammar() -> None:
+    stored, made = json.loads(parse_tables_text()), json.loads(parse_tables(grammar_text()))
+    assert stored["made_of"]["grammar"] == made["made_of"]["grammar"], "run `make grammar`"
+
+
+def test_the_parser_from_tables_reads_as_the_one_built_from_the_grammar() -> None:
+    text = "\n".join(WHOLE_LANGUAGE)
+    assert policy_parser().parse(text) == build_parser(grammar_text()).parse(text)
 
 
 @pytest.mark.parametrize(("depth", "codes"), [(64, []), (65, ["AQ106"])])
@@ -143,3 +169,28 @@ def test_a_statement_that_stands_where_another_is_unfinished_is_still_read() -> 
         ("AQ101", 2, 1),
         ("AQ101", 2, 8),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("=", "a statement"),
+        ("rule r when x =", "an action, a comparison, `and`, `or`, `until` or `(`"),
+        ("rule r when x > 1 permit y", "an action, a unit, `and`, `or` or `until`"),
+        ("rule r when anything admit full =", "a statement, an action or `overrides`"),
+        ("budget b on all per update", "a statement or a clause"),
+        ("budget b on all surprisal at most 1 per", "a unit"),
+    ],
+)
+def test_words_that_are_expected_together_are_told_together(text: str, expected: str) -> None:
+    (found,) = refused(text)
+    assert found.message.startswith(f"expected {expected}, found ")
+
+
+def test_a_word_that_nothing_is_near_is_answered_with_what_there_is() -> None:
+    (found,) = refused("rule r when anything permit y")
+    assert found.help == ("an action starts with `admit`, `deny`, `limit`, `defer`, `verify` or `promote`",)
+    (found,) = refused("rule r when anything amdit y")
+    assert found.help == ("did you mean `admit`?",)
+    (found,) = refused("profile p { = }")
+    assert found.help == ()
