@@ -1,4 +1,4 @@
-"""Resolve conditions: type every comparison, fill definitions in, and put orders in plain words.
+"""Resolve conditions: type every comparison, fill definitions and bands in, and put orders in plain words.
 
 After this an order over a category is gone: `authority >= attending` has become
 "authority is attending, or is board". A value outside the order is in no such
@@ -7,15 +7,28 @@ list, which is the whole meaning of standing outside it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from aqpolicy.diagnostics import Label
-from aqpolicy.model.numbers import to_micro, to_share
-from aqpolicy.model.policy import Admitted, All, Any, Atom, Attribute, Category, Condition, Not, Numeric, Op
+from aqpolicy.model.numbers import to_share
+from aqpolicy.model.policy import (
+    Admitted,
+    All,
+    Any,
+    Atom,
+    Attribute,
+    Band,
+    Bands,
+    Charged,
+    Condition,
+    Not,
+    Numeric,
+    Op,
+)
 from aqpolicy.model.problems import Names, Problems
-from aqpolicy.syntax import later
+from aqpolicy.model.values import literal_of
 from aqpolicy.syntax import tree as t
-from aqpolicy.units import micro_text
 
 MAX_NODES: Final = 4096
 """Nodes of one condition with its definitions filled in; definitions that double each other stop here."""
@@ -27,31 +40,58 @@ _NOTHING: Final = All(())
 """Stands for a condition that has a problem already."""
 
 _Sized = tuple[Condition, int, int]
+_Arguments = Mapping[str, t.Value | None]
+"""What the parameters of a definition stand for; None while only its names are checked."""
+
+
+class Vocabulary:
+    """Everything that conditions may name; filled in before the first is resolved."""
+
+    def __init__(self, problems: Problems) -> None:
+        """Start empty."""
+        self.attributes: Names[Attribute | None] = Names("attribute", problems)
+        self.derived: dict[str, Attribute] = {}
+        """Attributes that the language provides, by name."""
+        self.defines: Names[t.DefineDecl] = Names("condition", problems)
+        self.bands: Names[tuple[Bands, Band]] = Names("band", problems)
+        self.groups: Names[int] = Names("group", problems)
+        self.budgets: Names[t.BudgetDecl] = Names("budget", problems)
+        self.used: set[str] = set()
+        """Names of derived attributes that conditions have asked for."""
+
+    def look_up(self, word: t.Word) -> Attribute | None:
+        """Return the attribute of a name, the language's own among them; report an unknown one, and return None."""
+        if word.text in self.derived and word.text not in self.attributes:
+            self.used.add(word.text)
+            return self.derived[word.text]
+        return self.attributes.look_up(word)
 
 
 class Conditions:
-    """Resolves the conditions of one policy; each definition once."""
+    """Resolves the conditions of one policy; each definition without parameters once."""
 
-    def __init__(self, attributes: Names[Attribute | None], groups: Names[int], problems: Problems) -> None:
-        """Keep what conditions may name; `defines` is filled by the caller before anything is resolved."""
-        self.defines: Names[t.DefineDecl] = Names("condition", problems)
-        self._attributes = attributes
-        self._groups = groups
+    def __init__(self, vocabulary: Vocabulary, problems: Problems) -> None:
+        """Keep what conditions may name."""
+        self._words = vocabulary
         self._problems = problems
-        self._done: dict[str, _Sized | None] = {}
+        self._done: dict[str, tuple[_Sized | None, frozenset[str]]] = {}
+        """Each definition with what it asks for of the attributes that the language provides."""
         self._path: list[t.DefineDecl] = []
-        self._in_prove = False
+        self._arguments: _Arguments = {}
+        self._asks_decision = False
 
-    def resolve(self, tree: t.Expression, *, in_prove: bool = False) -> Condition:
-        """Return the condition; `admitted(...)` is allowed in a `prove` statement only."""
-        self._in_prove = in_prove
+    def resolve(self, tree: t.Expression, *, asks_decision: bool = False) -> Condition:
+        """Return the condition; `admitted(...)` and `charged(...)` are allowed where it may ask for the decision."""
+        self._asks_decision = asks_decision
         return self._sized(tree)[0]
 
     def check_definitions(self) -> None:
         """Resolve every definition, used or not, so that its problems are told."""
-        self._in_prove = False
-        for decl in self.defines.values():
-            self._definition(decl)
+        self._asks_decision = False
+        used = set(self._words.used)
+        for decl in self._words.defines.values():
+            self._filled_in(decl, dict.fromkeys((word.text for word in decl.parameters), None))
+        self._words.used = used  # a definition asks for an attribute where it is used
 
     def _sized(self, tree: t.Expression) -> _Sized:
         """Return a condition with its number of nodes and its depth."""
@@ -59,13 +99,15 @@ class Conditions:
             case t.Anything():
                 return All(()), 1, 1
             case t.Named():
-                return self._named(tree)
+                return self._used(tree, tree.name, ())
+            case t.Call():
+                return self._used(tree, tree.name, tree.values)
             case t.OneOf():
                 return _leaf(self._one_of(tree))
             case t.Compare():
                 return _leaf(self._compare(tree))
-            case t.AdmittedShare():
-                return _leaf(self._admitted(tree))
+            case t.DecidedShare():
+                return _leaf(self._decided(tree))
             case t.Negation():
                 term, nodes, depth = self._sized(tree.term)
                 return self._bounded(tree, Not(term), nodes + 1, depth + 1)
@@ -85,21 +127,42 @@ class Conditions:
 
     # ---- Definitions
 
-    def _named(self, tree: t.Named) -> _Sized:
-        word = tree.name
-        if word.text in self._attributes and word.text not in self.defines:
+    def _used(self, tree: t.Expression, word: t.Word, values: tuple[t.Value, ...]) -> _Sized:
+        """Return what a use of a definition stands for."""
+        if word.text not in self._words.defines and self._is_attribute(word):
             label = Label(word.span, "an attribute needs a comparison")
             help_text = f"write `{word.text} is ...`, or `{word.text} >= ...`"
             self._problems.add("AQ203", f"attribute `{word.text}` is not a condition", label, help=(help_text,))
             return _NOTHING, 1, 1
-        decl = self.defines.look_up(word)
-        return (decl and self._definition(decl)) or (_NOTHING, 1, 1)
+        decl = self._words.defines.look_up(word)
+        if decl is None:
+            return _NOTHING, 1, 1
+        if len(values) != len(decl.parameters):
+            self._wrong_arguments(tree, decl, len(values))
+            return _NOTHING, 1, 1
+        passed = [self._passed(value) for value in values]
+        names = (parameter.text for parameter in decl.parameters)
+        return self._filled_in(decl, dict(zip(names, passed, strict=True))) or (_NOTHING, 1, 1)
 
-    def _definition(self, decl: t.DefineDecl) -> _Sized | None:
+    def _passed(self, value: t.Value) -> t.Value | None:
+        """Return a value as it is, or what it stands for as a parameter of the definition that uses it."""
+        return self._arguments[value.text] if isinstance(value, t.Word) and value.text in self._arguments else value
+
+    def _wrong_arguments(self, tree: t.Expression, decl: t.DefineDecl, given: int) -> None:
+        names = ", ".join(parameter.text for parameter in decl.parameters)
+        wanted = f"{decl.name.text}({names})" if names else decl.name.text
+        count = len(decl.parameters)
+        message = f"`{decl.name.text}` takes {count or 'no'} value{'' if count == 1 else 's'}, not {given}"
+        labels = (Label(tree.span, f"gives {given}"), Label(decl.name.span, f"declared as `{wanted}`"))
+        self._problems.add("AQ220", message, *labels)
+
+    def _filled_in(self, decl: t.DefineDecl, arguments: _Arguments) -> _Sized | None:
         """Return a definition's condition; None where it has a problem of its own kind, told once."""
         name = decl.name.text
-        if name in self._done:
-            return self._done[name]
+        if not arguments and name in self._done:
+            done, asked = self._done[name]
+            self._words.used |= asked
+            return done
         if decl in self._path:
             self._cycle(self._path[self._path.index(decl) :])
             return None
@@ -107,12 +170,17 @@ class Conditions:
             label = Label(decl.name.span, "too many definitions lead here")
             self._problems.add("AQ218", f"definition `{name}` is more than {MAX_DEPTH} definitions deep", label)
             return None
-        outer, self._in_prove = self._in_prove, False
+        outer = self._asks_decision, self._arguments, self._words.used
+        self._asks_decision, self._arguments, self._words.used = False, arguments, set()
         self._path.append(decl)
-        self._done[name] = self._sized(decl.condition)
+        result = self._sized(decl.condition)
         self._path.pop()
-        self._in_prove = outer
-        return self._done[name]
+        asked = frozenset(self._words.used)
+        self._asks_decision, self._arguments, self._words.used = outer
+        self._words.used |= asked
+        if not arguments:
+            self._done[name] = result, asked
+        return result
 
     def _cycle(self, path: list[t.DefineDecl]) -> None:
         labels = [
@@ -124,13 +192,34 @@ class Conditions:
     # ---- Comparisons
 
     def _one_of(self, tree: t.OneOf) -> Condition:
-        attribute = self._attribute(tree.attribute)
-        if attribute is None:
-            return _NOTHING
-        atoms = [self._equal(attribute, value, tree) for value in tree.values]
-        found = tuple(atom for atom in atoms if atom is not None)
-        positive = found[0] if len(found) == 1 else Any(found)
+        if tree.attribute.text == "band":
+            found = [self._band(value) for value in tree.values]
+        else:
+            attribute = self._attribute(tree.attribute)
+            if attribute is None:
+                return _NOTHING
+            found = [self._equal(attribute, value, tree) for value in tree.values]
+        parts = tuple(part for part in found if part is not None)
+        positive = parts[0] if len(parts) == 1 else Any(parts)
         return Not(positive) if tree.negated else positive
+
+    def _band(self, value: t.Value) -> Condition | None:
+        """Return the condition that an attribute lies in a band."""
+        passed = self._passed(value)
+        if not isinstance(passed, t.Word):
+            if passed is not None:
+                self._problems.add("AQ203", "a band has a name", Label(passed.span, "this is no name"))
+            return None
+        found = self._words.bands.look_up(passed)
+        if found is None:
+            return None
+        bands, band = found
+        self._words.look_up(t.Word(bands.attribute, passed.span))
+        before = [other.below for other in bands.bands[: bands.bands.index(band)] if other.below is not None]
+        ends = [Atom(bands.attribute, ">=", bound, passed.span) for bound in (max(before),)] if before else []
+        if band.below is not None:
+            ends.append(Atom(bands.attribute, "<", band.below, passed.span))
+        return ends[0] if len(ends) == 1 else All(tuple(ends))
 
     def _equal(self, attribute: Attribute, value: t.Value, tree: t.OneOf) -> Atom | None:
         literal = self._literal(attribute, value)
@@ -158,79 +247,44 @@ class Conditions:
         message = f"`{literal}` of `{attribute.name}` stands in no order"
         self._problems.add("AQ212", message, label, declared, help=(help_text,))
 
+    def _is_attribute(self, word: t.Word) -> bool:
+        return word.text in self._words.attributes or word.text in self._words.derived
+
     def _attribute(self, word: t.Word) -> Attribute | None:
-        if word.text in self.defines and word.text not in self._attributes:
+        if word.text in self._words.defines and not self._is_attribute(word):
             label = Label(word.span, "a definition is a condition already")
             self._problems.add("AQ203", f"`{word.text}` is not an attribute", label, help=("use the name alone",))
             return None
-        if word.text == "band" and word.text not in self._attributes:
-            self._problems.report(later("band", word.span))
+        if word.text == "band":
+            label = Label(word.span, "a band is compared with `is`")
+            self._problems.add("AQ203", "a band stands in no order of its own", label, help=("write `band is NAME`",))
             return None
-        return self._attributes.look_up(word)
+        return self._words.look_up(word)
 
     def _literal(self, attribute: Attribute, value: t.Value) -> str | int | None:
-        kind = attribute.type
-        if isinstance(kind, Category) and isinstance(value, t.Word):
-            return self._category_value(attribute, kind, value)
-        if isinstance(kind, Numeric) and isinstance(value, t.Number):
-            return self._number(attribute, kind, value)
-        wanted, found = ("a number", "a name") if isinstance(kind, Numeric) else ("one of its values", "a number")
-        message = f"`{attribute.name}` is compared with {wanted}, not with {found}"
-        labels = (Label(value.span, f"this is {found}"), Label(attribute.span, "declared here"))
-        self._problems.add("AQ203", message, *labels)
-        return None
+        passed = self._passed(value)
+        return None if passed is None else literal_of(attribute, passed, self._problems)
 
-    def _category_value(self, attribute: Attribute, kind: Category, value: t.Word) -> str | None:
-        if value.text in kind.values:
-            return value.text
-        message = f"`{value.text}` is not a value of `{attribute.name}`"
-        hint = self._problems.hint(value.text, kind.values, "its values")
-        labels = (Label(value.span, "not declared"), Label(attribute.span, "declared here"))
-        self._problems.add("AQ204", message, *labels, help=hint)
-        return None
-
-    def _number(self, attribute: Attribute, kind: Numeric, value: t.Number) -> int | None:
-        number = to_micro(value, self._problems)
-        if number is None or not self._unit_fits(attribute, kind, value):
-            return None
-        declared = Label(attribute.span, "declared here")
-        if not kind.low <= number <= kind.high:
-            message = f"`{attribute.name}` is never {value.text}"
-            label = Label(value.span, f"outside {micro_text(kind.low)}..{micro_text(kind.high)}")
-            self._problems.add("AQ204", message, label, declared)
-            return None
-        if number % kind.step:
-            message = f"`{attribute.name}` takes whole numbers only"
-            self._problems.add("AQ203", message, Label(value.span, "not a whole number"), declared)
-            return None
-        return number
-
-    def _unit_fits(self, attribute: Attribute, kind: Numeric, value: t.Number) -> bool:
-        if value.unit is None or value.unit.text == kind.unit:
-            return True
-        has = f"is in {kind.unit}" if kind.unit else "has no unit"
-        message = f"`{attribute.name}` {has}, not in {value.unit.text}"
-        labels = (Label(value.unit.span, "another unit"), Label(attribute.span, "declared here"))
-        self._problems.add("AQ207", message, *labels, notes=("units are never converted",))
-        return False
-
-    def _admitted(self, tree: t.AdmittedShare) -> Condition:
-        if not self._in_prove:
-            message = "`admitted(...)` may stand directly in a `prove` statement only"
+    def _decided(self, tree: t.DecidedShare) -> Condition:
+        if not self._asks_decision:
+            message = f"`{tree.kind}(...)` may stand directly in a `prove` or `test` statement only"
             notes = ("a guard decides what is admitted, so it cannot ask for it",)
             self._problems.add("AQ214", message, Label(tree.span, "asks for the decision"), notes=notes)
             return _NOTHING
-        index, share = self._groups.look_up(tree.group), to_share(tree.share, self._problems)
-        if index is None or share is None:
+        names: Names[int] | Names[t.BudgetDecl] = self._words.groups if tree.kind == "admitted" else self._words.budgets
+        found, share = names.look_up(tree.name), to_share(tree.share, self._problems)
+        if found is None or share is None:
             return _NOTHING
-        return Admitted(tree.group.text, tree.op, share, tree.span)
+        if tree.kind == "admitted":
+            return Admitted(tree.name.text, tree.op, share, tree.span)
+        return Charged(tree.name.text, tree.op, share, tree.span)
 
 
 def _leaf(condition: Condition) -> _Sized:
-    """Measure what one comparison has become: at most a negated list of alternatives."""
+    """Measure what one comparison has become: at most a negated list of alternatives, each a pair of ends."""
     inner = condition.term if isinstance(condition, Not) else condition
-    nodes = 1 + (len(inner.terms) if isinstance(inner, Any | All) else 0)
-    return condition, nodes, 3
+    nodes = 1 + (3 * len(inner.terms) if isinstance(inner, Any | All) else 0)
+    return condition, nodes, 4
 
 
 def _part_of(ladder: tuple[str, ...], op: Op, at: int) -> tuple[str, ...]:

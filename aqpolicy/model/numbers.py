@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Final
 
 from aqpolicy.diagnostics import Label
 from aqpolicy.model.problems import Problems
-from aqpolicy.syntax.tree import Number
-from aqpolicy.units import MICRO, micro_text
+from aqpolicy.syntax.tree import Day, Number
+from aqpolicy.units import DAY_ZERO, MICRO, micro_text
 
 LARGEST: Final = 2**53 - 1
 """Millionths in the largest number: what canonical JSON carries exactly."""
@@ -28,13 +29,41 @@ def to_micro(number: Number, problems: Problems) -> int | None:
     return sign * value
 
 
+AMPLIFY_MOST: Final = 100 * MICRO
+"""The largest share that `amplify` can give."""
+
+
+def to_days(day: Day, problems: Problems) -> int | None:
+    """Return a date as days since 1970, in millionths; report one that the calendar lacks, and return None."""
+    try:
+        days = (date.fromisoformat(day.text) - DAY_ZERO).days
+    except ValueError:
+        days = -1
+    if days >= 0:
+        return days * MICRO
+    message = f"`{day.text}` is no date from {DAY_ZERO.isoformat()} on"
+    problems.add("AQ204", message, Label(day.span, "not in the calendar"), help=("write year-month-day",))
+    return None
+
+
+def to_amplified(number: Number, problems: Problems) -> int | None:
+    """Return a share above 1 in millionths; report any other, and return None."""
+    value = to_micro(number, problems)
+    if value is None or MICRO < value <= AMPLIFY_MOST:
+        return value
+    label = Label(number.span, f"`amplify` takes a share above 1, at most {micro_text(AMPLIFY_MOST)}")
+    problems.add("AQ205", f"share `{number.text}` amplifies nothing, or too much", label)
+    return None
+
+
 def to_share(number: Number, problems: Problems) -> int | None:
     """Return a share in millionths; report one outside 0..1, and return None."""
     value = to_micro(number, problems)
     if value is None or 0 <= value <= MICRO:
         return value
     label = Label(number.span, "a share is between 0 and 1")
-    problems.add("AQ205", f"share `{number.text}` is not between 0 and 1", label)
+    advice = ("to give more than the whole gradient, say so: `amplify GROUP SHARE`",) if value > MICRO else ()
+    problems.add("AQ205", f"share `{number.text}` is not between 0 and 1", label, help=advice)
     return None
 
 

@@ -6,26 +6,45 @@ from collections.abc import Iterator
 
 from hypothesis import strategies as st
 
-from aqpolicy.model import Admitted, Atom, Attribute, Category, Condition, Not, Numeric, Policy
+from aqpolicy.model import (
+    Admitted,
+    Atom,
+    Attribute,
+    Category,
+    Charged,
+    Condition,
+    Defer,
+    Never,
+    Not,
+    Numeric,
+    Policy,
+)
 
 
 def observations(policy: Policy) -> st.SearchStrategy[dict[str, str | int]]:
     """Draw values for all attributes of a policy: names for categories, integer millionths for numbers."""
     cuts = thresholds(policy)
     return st.fixed_dictionaries(
-        {attribute.name: _values(attribute, cuts[attribute.name]) for attribute in policy.taxonomy.attributes}
+        {attribute.name: _values(attribute, cuts[attribute.name]) for attribute in policy.attributes}
     )
 
 
 def thresholds(policy: Policy) -> dict[str, frozenset[int]]:
     """Return for each attribute the numbers that conditions of the policy compare it with."""
-    found: dict[str, set[int]] = {attribute.name: set() for attribute in policy.taxonomy.attributes}
-    whens = [*(rule.when for rule in policy.rules), *(budget.when for budget in policy.budgets)]
-    for condition in [*whens, *(proof.never for proof in policy.proofs)]:
+    found: dict[str, set[int]] = {attribute.name: set() for attribute in policy.attributes}
+    for condition in _conditions(policy):
         for atom in _atoms(condition):
             if isinstance(atom.value, int):
                 found[atom.attribute].add(atom.value)
     return {name: frozenset(values) for name, values in found.items()}
+
+
+def _conditions(policy: Policy) -> Iterator[Condition]:
+    yield from (rule.when for rule in policy.rules)
+    yield from (budget.when for budget in policy.budgets)
+    yield from (obligation.until for _, obligation in policy.obligations if isinstance(obligation, Defer))
+    yield from (proof.never for proof in policy.proofs if isinstance(proof, Never))
+    yield from (case.given for case in policy.cases)
 
 
 def boundary_values(kind: Numeric, cuts: frozenset[int]) -> tuple[int, ...]:
@@ -47,6 +66,6 @@ def _atoms(condition: Condition) -> Iterator[Atom]:
         yield condition
     elif isinstance(condition, Not):
         yield from _atoms(condition.term)
-    elif not isinstance(condition, Admitted):
+    elif not isinstance(condition, Admitted | Charged):
         for term in condition.terms:
             yield from _atoms(term)
