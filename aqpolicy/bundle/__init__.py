@@ -6,13 +6,29 @@ the parser, the solver or torch.
 """
 
 from aqpolicy.bundle.bundle import Bundle, Parameter
-from aqpolicy.bundle.capabilities import MIXING_MODULES, SUPPORTED_MODULES
+from aqpolicy.bundle.capabilities import ENFORCED, FEATURES, MIXING_MODULES, SUPPORTED_MODULES, refuse_unenforced
+from aqpolicy.bundle.classify import Classifier
 from aqpolicy.bundle.codec import decode_bundle, encode_bundle
 from aqpolicy.bundle.sealed import PAYLOAD_TYPE, ROLE, load_bundle, open_bundle, seal_bundle
-from aqpolicy.bundle.tables import ERROR_ROW, NO_LIMIT, AttributeTable, BudgetTable, Cause, Effect, Row, Tables
+from aqpolicy.bundle.tables import (
+    ERROR_ROW,
+    LARGEST_SHARE,
+    NO_LIMIT,
+    AttributeTable,
+    BudgetTable,
+    Cause,
+    Effect,
+    EvidenceTable,
+    ObligationTable,
+    Row,
+    Tables,
+)
 
 __all__ = [
+    "ENFORCED",
     "ERROR_ROW",
+    "FEATURES",
+    "LARGEST_SHARE",
     "MIXING_MODULES",
     "NO_LIMIT",
     "PAYLOAD_TYPE",
@@ -22,7 +38,10 @@ __all__ = [
     "BudgetTable",
     "Bundle",
     "Cause",
+    "Classifier",
     "Effect",
+    "EvidenceTable",
+    "ObligationTable",
     "Parameter",
     "Row",
     "Tables",
@@ -30,5 +49,6 @@ __all__ = [
     "encode_bundle",
     "load_bundle",
     "open_bundle",
+    "refuse_unenforced",
     "seal_bundle",
 ]

@@ -6,14 +6,17 @@ model. All that does not fit is reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
+from itertools import groupby
+from math import prod
 
 from aqpolicy.bundle import MIXING_MODULES, SUPPORTED_MODULES, Parameter
-from aqpolicy.compiler.description import ModelDescription, ParameterEntry
+from aqpolicy.compiler.claims import Claim, Claims
+from aqpolicy.compiler.demands import Demand
+from aqpolicy.compiler.description import ModelDescription, ModuleEntry, ParameterEntry
 from aqpolicy.diagnostics import Diagnostic, Label, closest
 from aqpolicy.errors import PolicyError
-from aqpolicy.model.policy import DepthGroup, ModuleRange, Policy
+from aqpolicy.model.policy import ModuleRange, Policy
 
 Binding = tuple[tuple[Parameter, ...], ...]
 """Per depth group its parameters, in the model's order."""
@@ -26,68 +29,68 @@ def bind(policy: Policy, model: ModelDescription) -> Binding:
         PolicyError: Groups and parameters do not match one to one (AQ320), or a
             governed module cannot be gated exactly (AQ321).
     """
-    reach = {group.name: _modules_of_group(group, model) for group in policy.groups}
+    claims = Claims(policy, model)
     findings = (
-        *_nothing_matched(policy, model),
-        *_not_in_one_group(policy, model, reach),
-        *_cannot_be_gated(policy, model, reach),
+        *_nothing_named(claims, model),
+        *_nothing_left(policy, model, claims),
+        *_not_in_one_group(policy, model, claims),
+        *_cannot_be_gated(model, claims),
     )
     if findings:
         raise PolicyError(findings)
     return tuple(
-        tuple((p.name, p.shape) for p in model.parameters if p.module in reach[group.name]) for group in policy.groups
+        tuple((p.name, p.shape) for p in model.parameters if claims.owner(p) == group.name) for group in policy.groups
     )
 
 
-def _lineage(name: str) -> Iterator[str]:
-    """Yield a module's name and those of all modules that contain it."""
-    yield name
-    while "." in name:
-        name = name.rpartition(".")[0]
-        yield name
+def parameter_counts(policy: Policy, model: ModelDescription) -> dict[str, int]:
+    """Return how many numbers each depth group governs; parameters that no group has to itself are left out."""
+    claims, counts = Claims(policy, model), dict.fromkeys(policy.group_names, 0)
+    for parameter in model.parameters:
+        owner = claims.owner(parameter)
+        if owner is not None:
+            counts[owner] += prod(parameter.shape)
+    return counts
 
 
-def _below(roots: Iterable[str], model: ModelDescription) -> set[str]:
-    wanted = set(roots)
-    return {module.name for module in model.modules if not wanted.isdisjoint(_lineage(module.name))}
+def ties(policy: Policy, model: ModelDescription) -> tuple[Demand, ...]:
+    """Return what binding a policy to a model asks of the gate beyond the policy's own demands."""
+    claims = Claims(policy, model)
+    tied = (parameter for parameter in model.parameters if parameter.also)
+    spans = (claim.part.span for parameter in tied for claim in claims.on_parameter(parameter))
+    return tuple(Demand("tied parameters", span) for span in dict.fromkeys(spans))
 
 
-def _modules_of_range(part: ModuleRange, model: ModelDescription) -> set[str]:
-    """Return what a range names, with everything below it."""
-    names = [module.name for module in model.modules]
-    if part.last is None:
-        return _below((name for name in names if fnmatchcase(name, part.first)), model)
-    if part.first not in names or part.last not in names:
-        return set()
-    # Only the last module brings what is below it: a container in between may go on beyond the range.
-    return {*names[names.index(part.first) : names.index(part.last) + 1], *_below([part.last], model)}
+# ---- AQ320: groups and parameters match one to one
 
 
-def _modules_of_group(group: DepthGroup, model: ModelDescription) -> set[str]:
-    return {name for part in group.modules for name in _modules_of_range(part, model)}
+def _nothing_named(claims: Claims, model: ModelDescription) -> Iterator[Diagnostic]:
+    """Yield a finding for every address that names no parameter."""
+    for claim in claims.idle(model):
+        of_parameters = claim.part.kind == "parameters"
+        known = [name for p in model.parameters for name in p.names] if of_parameters else _names(model.modules)
+        yield Diagnostic(
+            code="AQ320",
+            severity="error",
+            message=f"depth group `{claim.group.name}` names {claim.part.kind} that "
+            + ("the model does not have" if of_parameters else "hold no parameter of the model"),
+            labels=(Label(claim.part.span, _why_nothing(claim.part, known)),),
+            notes=(f"the model has the {'parameters' if of_parameters else 'modules'} {_some(known)}",),
+            help=_near_names(claim.part, known),
+        )
 
 
-def _nothing_matched(policy: Policy, model: ModelDescription) -> Iterator[Diagnostic]:
-    """Yield a finding for every named stretch of modules that holds no parameter."""
-    owners = {parameter.module for parameter in model.parameters}
-    names = [module.name for module in model.modules if module.name]
-    for group in policy.groups:
-        for part in group.modules:
-            if owners.isdisjoint(_modules_of_range(part, model)):
-                yield Diagnostic(
-                    code="AQ320",
-                    severity="error",
-                    message=f"depth group `{group.name}` names modules that hold no parameter of the model",
-                    labels=(Label(part.span, _why_nothing(part, names)),),
-                    notes=("the model has the modules " + _some(names),),
-                    help=_near_names(part, names),
-                )
+def _names(modules: tuple[ModuleEntry, ...]) -> list[str]:
+    return [module.name for module in modules if module.name]
 
 
 def _why_nothing(part: ModuleRange, names: list[str]) -> str:
     missing = [name for name in (part.first, part.last) if name is not None and name not in names]
+    if part.kind == "adapters" and not (part.last and missing):
+        return "no adapter with parameters is inside these modules"
     if part.last is None or missing:
-        return "no module is called " + " or ".join(f"`{name}`" for name in missing or [part.first])
+        what = "parameter" if part.kind == "parameters" else "module"
+        return f"no {what} is called " + " or ".join(f"`{name}`" for name in missing or [part.first])
     if names.index(part.first) > names.index(part.last):
         return f"`{part.last}` is defined before `{part.first}`: turn them round"
     return "these modules have no parameters"
@@ -99,58 +102,99 @@ def _near_names(part: ModuleRange, names: list[str]) -> tuple[str, ...]:
     return tuple(f"did you mean `{match}` for `{name}`?" for name, match in near if match is not None)
 
 
-def _not_in_one_group(policy: Policy, model: ModelDescription, reach: dict[str, set[str]]) -> Iterator[Diagnostic]:
-    """Yield a finding per module whose parameters are in no group or in several."""
-    by_module: dict[str, list[ParameterEntry]] = {}
-    for parameter in model.parameters:
-        by_module.setdefault(parameter.module, []).append(parameter)
-    for module, parameters in by_module.items():
-        claims = [group for group in policy.groups if module in reach[group.name]]
-        names = _some([parameter.name for parameter in parameters])
-        if not claims:
-            yield Diagnostic(
-                code="AQ320",
-                severity="error",
-                message=f"parameters {names} belong to no depth group",
-                labels=tuple(Label(group.span, f"not in `{group.name}`") for group in policy.groups),
-                help=(f"add module `{module}` to one of the groups",),
-            )
-        elif len(claims) > 1:
-            yield Diagnostic(
-                code="AQ320",
-                severity="error",
-                message=f"parameters {names} belong to {len(claims)} depth groups",
-                labels=tuple(
-                    Label(part.span, f"`{group.name}` claims module `{module}` here")
-                    for group in claims
-                    for part in group.modules
-                    if module in _modules_of_range(part, model)
-                ),
-                help=("name each module in one group only",),
-            )
-
-
-def _cannot_be_gated(policy: Policy, model: ModelDescription, reach: dict[str, set[str]]) -> Iterator[Diagnostic]:
-    """Yield a finding per governed module of a type that the gate cannot route exactly."""
-    owners = {parameter.module for parameter in model.parameters}
+def _nothing_left(policy: Policy, model: ModelDescription, claims: Claims) -> Iterator[Diagnostic]:
+    """Yield a finding for every group all of whose parameters narrower addresses take."""
+    idle = {claim.group.name for claim in claims.idle(model)}
+    claimed = {claim.group.name for parameter in model.parameters for claim in claims.on_parameter(parameter)}
     for group in policy.groups:
-        for module in model.modules:
-            mixes = module.type in MIXING_MODULES
-            foreign = module.name in owners and module.type not in SUPPORTED_MODULES
-            if module.name in reach[group.name] and (mixes or foreign):
-                why = "mixes the examples of a batch" if mixes else "has parameters that cannot be gated exactly"
-                yield Diagnostic(
-                    code="AQ321",
-                    severity="error",
-                    message=f"module `{module.name}` in depth group `{group.name}` is a `{module.type}`, which {why}",
-                    labels=tuple(
-                        Label(part.span, "governed here")
-                        for part in group.modules
-                        if module.name in _modules_of_range(part, model)
-                    ),
-                    notes=("the gate supports " + ", ".join(sorted(SUPPORTED_MODULES)),),
-                    help=("use `GroupNorm` or `LayerNorm` instead",) if mixes else (),
-                )
+        if group.name not in claimed | idle:
+            yield Diagnostic(
+                code="AQ320",
+                severity="error",
+                message=f"depth group `{group.name}` is left without parameters",
+                labels=tuple(Label(part.span, "narrower addresses take all of this") for part in group.modules),
+                help=("remove the group, or one of the narrower addresses",),
+            )
+
+
+def _not_in_one_group(policy: Policy, model: ModelDescription, claims: Claims) -> Iterator[Diagnostic]:
+    """Yield a finding per run of parameters that are in no group or in several for the same reason."""
+
+    def reason(parameter: ParameterEntry) -> tuple[tuple[str, ...], tuple[Claim, ...]]:
+        return parameter.modules, claims.on_parameter(parameter)
+
+    strays = [parameter for parameter in model.parameters if claims.owner(parameter) is None]
+    for (modules, found), run in groupby(strays, key=reason):
+        parameters = list(run)
+        yield _contested(parameters, found) if found else _unclaimed(policy, parameters, modules[0])
+
+
+def _unclaimed(policy: Policy, parameters: list[ParameterEntry], module: str) -> Diagnostic:
+    return Diagnostic(
+        code="AQ320",
+        severity="error",
+        message=f"{_belong(parameters)} to no depth group",
+        labels=tuple(Label(group.span, f"not in `{group.name}`") for group in policy.groups),
+        help=(f"add module `{module}` to one of the groups",),
+    )
+
+
+def _contested(parameters: list[ParameterEntry], claims: tuple[Claim, ...]) -> Diagnostic:
+    groups = {claim.group.name for claim in claims}
+    tied, kind = parameters[0].also, claims[0].part.kind
+    what = f"module `{parameters[0].module}`" if not tied and kind != "parameters" else "it"
+    shared = f", shared with {_some(list(tied))}," if tied else ""
+    advice = "name each module in one group only" if kind != "parameters" else "name each parameter in one group only"
+    return Diagnostic(
+        code="AQ320",
+        severity="error",
+        message=f"{_belong(parameters, shared)} to {len(groups)} depth groups",
+        labels=tuple(Label(claim.part.span, f"`{claim.group.name}` claims {what} here") for claim in claims),
+        help=(f'name it in one group: `parameters "{parameters[0].name}"`',) if tied else (advice,),
+    )
+
+
+# ---- AQ321: what is governed can be gated exactly
+
+
+def _cannot_be_gated(model: ModelDescription, claims: Claims) -> Iterator[Diagnostic]:
+    """Yield a finding per governed module that the gate cannot route exactly."""
+    owned: dict[str, list[ParameterEntry]] = {}
+    for parameter in model.parameters:
+        for name in parameter.modules:
+            owned.setdefault(name, []).append(parameter)
+    for module in model.modules:
+        own = owned.get(module.name, [])
+        places = dict.fromkeys((*claims.on_module(module.name), *(c for p in own for c in claims.on_parameter(p))))
+        groups = {claims.owner(parameter) for parameter in own} - {None}
+        if places and module.type in MIXING_MODULES:
+            yield _ungateable(module, tuple(places), "mixes the examples of a batch", _INSTEAD)
+        elif places and own and module.type not in SUPPORTED_MODULES:
+            yield _ungateable(module, tuple(places), "has parameters that cannot be gated exactly", ())
+        elif len(groups) > 1:
+            yield _ungateable(module, tuple(places), "has parameters in several groups", _TOGETHER)
+
+
+_INSTEAD = ("use `GroupNorm` or `LayerNorm` instead",)
+_TOGETHER = ("the gate routes a module as a whole: put its parameters in one group",)
+
+
+def _ungateable(module: ModuleEntry, places: tuple[Claim, ...], why: str, advice: tuple[str, ...]) -> Diagnostic:
+    groups = ", ".join(f"`{name}`" for name in dict.fromkeys(claim.group.name for claim in places))
+    return Diagnostic(
+        code="AQ321",
+        severity="error",
+        message=f"module `{module.name}` in depth group {groups} is a `{module.type}`, which {why}",
+        labels=tuple(Label(claim.part.span, "governed here") for claim in places),
+        notes=("the gate supports " + ", ".join(sorted(SUPPORTED_MODULES)),),
+        help=advice,
+    )
+
+
+def _belong(parameters: list[ParameterEntry], shared: str = "") -> str:
+    """Return the beginning of a sentence about parameters."""
+    noun, verb = ("parameter", "belongs") if len(parameters) == 1 else ("parameters", "belong")
+    return f"{noun} {_some([parameter.name for parameter in parameters])}{shared} {verb}"
 
 
 def _some(names: list[str]) -> str:

@@ -2,21 +2,49 @@
 
 The third implementation of the meaning of a policy: it sees only which guards
 hold, never an observation. `aqpolicy.semantics` decides where they differ.
+
+What remains for training is the value of a share limit that is linear in an
+attribute. Whether such a limit leaves anything at all is one more guard, as is
+whether a deferral is released (`questions`), so that everything else of a
+decision is settled here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
-from aqpolicy.bundle.tables import NO_LIMIT, Cause, Effect, Row
-from aqpolicy.model.policy import Deny, LimitNorm, LimitShare, Policy, Profile, Rule
+from aqpolicy.bundle.tables import LARGEST_SHARE, NO_LIMIT, Cause, Effect, Row
+from aqpolicy.model.policy import (
+    All,
+    Any,
+    Atom,
+    Condition,
+    Defer,
+    Deny,
+    LimitFrequency,
+    LimitLinear,
+    LimitNorm,
+    LimitShare,
+    Obligation,
+    Policy,
+    Profile,
+    Promote,
+    Restriction,
+    Rule,
+    Verify,
+)
 from aqpolicy.units import MICRO
 
 NOTHING_LEFT: Final = "nothing is left"
 """Reason where grants and share limits together leave no group open."""
+
+Place = tuple[str, int]
+"""A restriction: the name of its rule and its position there."""
+
+R = TypeVar("R", bound=Restriction)
 
 
 def beaten_by(rules: Sequence[Rule]) -> dict[str, frozenset[str]]:
@@ -33,6 +61,45 @@ def beaten_by(rules: Sequence[Rule]) -> dict[str, frozenset[str]]:
     return {rule.name: reach(rule.name) for rule in rules}
 
 
+def questions(policy: Policy) -> dict[Place, Condition]:
+    """Return what rows depend on beyond guards: is a deferral released, does a linear limit leave something."""
+    found: dict[Place, Condition] = {}
+    for rule in policy.rules:
+        for position, restriction in enumerate(rule.restrictions):
+            if isinstance(restriction, Defer):
+                found[rule.name, position] = restriction.until
+            elif isinstance(restriction, LimitLinear):
+                found[rule.name, position] = leaves_something(restriction)
+    return found
+
+
+def leaves_something(limit: LimitLinear) -> Condition:
+    """Return the condition under which a linear limit is above 0."""
+    if limit.slope == 0:
+        return All(()) if limit.intercept > 0 else Any(())
+    # The least product of slope and value for which the limit is at least one millionth.
+    least = (1 - limit.intercept) * MICRO
+    if limit.slope > 0:
+        return Atom(limit.attribute, ">=", -(-least // limit.slope), limit.span)
+    return Atom(limit.attribute, "<=", least // limit.slope, limit.span)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """All that holds of some observations: rules in the order declared, budgets, and answers to `questions`."""
+
+    rules: Sequence[Rule]
+    budgets: AbstractSet[str]
+    answers: AbstractSet[Place]
+
+    def restrictions(self, kind: type[R]) -> Iterator[tuple[Place, R]]:
+        """Yield the restrictions of a kind that apply, in the order declared."""
+        for rule in self.rules:
+            for position, restriction in enumerate(rule.restrictions):
+                if isinstance(restriction, kind):
+                    yield (rule.name, position), restriction
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """A rule that admits something, and what."""
@@ -45,83 +112,130 @@ class Grant:
 class Verdict:
     """What grants and restrictions come to before effect and charges are read off."""
 
-    shares: tuple[int, ...]
-    norms: tuple[int, ...]
     cause: Cause
     reason: str
+    shares: tuple[int, ...]
 
 
 class Decider:
-    """Turns the set of guards that hold into a row."""
+    """Turns what holds into a row."""
 
     def __init__(self, policy: Policy) -> None:
-        """Resolve overrides and group positions once."""
+        """Resolve overrides, groups, attributes and obligations once."""
         self._policy = policy
         self._beats = beaten_by(policy.rules)
-        self._position = {name: i for i, name in enumerate(policy.group_names)}
-        self._covered = [tuple(self._position[name] for name in budget.groups) for budget in policy.budgets]
-
-    def row(self, rules: Sequence[Rule], budgets: AbstractSet[str]) -> Row:
-        """Return the row where exactly these rules (in order) and budgets apply."""
-        beaten = frozenset[str]().union(*(self._beats[rule.name] for rule in rules if rule.admit is not None))
-        grants = [Grant(rule, rule.admit) for rule in rules if rule.admit is not None and rule.name not in beaten]
-        standing = {grant.rule.name for grant in grants}
-        named = tuple(rule.name for rule in rules if rule.restrictions or rule.name in standing)
-        verdict = self._verdict(rules, grants)
-        charged = tuple(
-            max((verdict.shares[g] for g in groups), default=0) if budget.name in budgets else 0
-            for budget, groups in zip(self._policy.budgets, self._covered, strict=True)
+        self._group = {name: i for i, name in enumerate(policy.group_names)}
+        self._attribute = {attribute.name: i for i, attribute in enumerate(policy.attributes)}
+        self._covered = [tuple(self._group[name] for name in budget.groups) for budget in policy.budgets]
+        places = (
+            (rule.name, position)
+            for rule in policy.rules
+            for position, restriction in enumerate(rule.restrictions)
+            if isinstance(restriction, Obligation)
         )
-        effect = _effect(verdict)
-        return Row(effect, verdict.cause, verdict.shares, verdict.norms, charged, named, verdict.reason)
+        self._obligation = {place: number for number, place in enumerate(places)}
 
-    def _verdict(self, rules: Sequence[Rule], grants: Sequence[Grant]) -> Verdict:
-        closed, norms, ceiling = (0,) * len(self._position), self._norms(rules), self._ceiling(rules)
+    def row(self, holding: Holding) -> Row:
+        """Return the row where exactly this holds."""
+        beaten = frozenset[str]().union(*(self._beats[rule.name] for rule in holding.rules if rule.admit is not None))
+        grants = [
+            Grant(rule, rule.admit) for rule in holding.rules if rule.admit is not None and rule.name not in beaten
+        ]
+        verdict = self._verdict(holding, grants)
+        pending = self._pending(holding) if verdict.cause == "granted" else ()
+        if pending:
+            verdict = self._deferred(holding, pending)
+        granted, norms = verdict.cause == "granted", self._norms(holding)
+        standing = {grant.rule.name for grant in grants}
+        return Row(
+            effect="defer" if pending else _effect(verdict.shares, norms),
+            cause=verdict.cause,
+            shares=verdict.shares,
+            norms=norms,
+            charged=self._charged(holding, verdict.shares),
+            rules=tuple(rule.name for rule in holding.rules if rule.restrictions or rule.name in standing),
+            reason=verdict.reason,
+            linear=self._linear(holding, verdict.shares) if granted else (),
+            obligations=self._asked(holding, verdict.shares) if granted else pending,
+        )
+
+    def _verdict(self, holding: Holding, grants: Sequence[Grant]) -> Verdict:
+        closed, ceiling = (0,) * len(self._group), self._ceiling(holding)
         offers = {grant.profile.shares for grant in grants}
         if len(offers) > 1 and not self._policy.combine_min:
-            reason = "grants conflict: " + ", ".join(grant.rule.name for grant in grants)
-            return Verdict(closed, norms, "error", reason)
+            return Verdict("error", "grants conflict: " + ", ".join(grant.rule.name for grant in grants), closed)
         if not any(ceiling):
-            return Verdict(closed, norms, "denied", _first_denial(rules))
+            return Verdict("denied", _first_denial(holding), closed)
         if not grants:
-            return Verdict(closed, norms, "default", self._policy.otherwise.because)
+            return Verdict("default", self._policy.otherwise.because, closed)
         shares = tuple(min(column) for column in zip(ceiling, *offers, strict=True))
         if not any(shares):
-            return Verdict(closed, norms, "denied", NOTHING_LEFT)
-        reason = ", ".join(grant.rule.title or grant.rule.name for grant in grants)
-        return Verdict(shares, norms, "granted", reason)
+            return Verdict("denied", NOTHING_LEFT, closed)
+        return Verdict("granted", ", ".join(grant.rule.title or grant.rule.name for grant in grants), shares)
 
-    def _ceiling(self, rules: Sequence[Rule]) -> list[int]:
-        """Return the most that restrictions leave to each group."""
-        ceiling = [MICRO] * len(self._position)
-        for rule in rules:
-            for cap in rule.restrictions:
-                if not isinstance(cap, LimitNorm):
-                    share = cap.share if isinstance(cap, LimitShare) else 0
-                    for position in (self._position[name] for name in cap.groups):
-                        ceiling[position] = min(ceiling[position], share)
+    def _deferred(self, holding: Holding, pending: Sequence[int]) -> Verdict:
+        waits = self._policy.obligations[pending[0]][0]
+        reason = next(rule.title or rule.name for rule in holding.rules if rule.name == waits)
+        return Verdict("denied", reason, (0,) * len(self._group))
+
+    def _ceiling(self, holding: Holding) -> list[int]:
+        """Return the most that restrictions leave to each group, linear ones counting only where they leave nothing."""
+        limits = [(share.groups, share.share) for _, share in holding.restrictions(LimitShare)]
+        limits += [(deny.groups, 0) for _, deny in holding.restrictions(Deny)]
+        limits += [
+            (linear.groups, 0) for place, linear in holding.restrictions(LimitLinear) if place not in holding.answers
+        ]
+        ceiling = [LARGEST_SHARE] * len(self._group)
+        for groups, share in limits:
+            for position in (self._group[name] for name in groups):
+                ceiling[position] = min(ceiling[position], share)
         return ceiling
 
-    def _norms(self, rules: Sequence[Rule]) -> tuple[int, ...]:
-        norms = [NO_LIMIT] * len(self._position)
-        for rule in rules:
-            for limit in rule.restrictions:
-                if isinstance(limit, LimitNorm):
-                    for position in (self._position[name] for name in limit.groups):
-                        norms[position] = limit.norm if norms[position] < 0 else min(norms[position], limit.norm)
+    def _norms(self, holding: Holding) -> tuple[int, ...]:
+        norms = [NO_LIMIT] * len(self._group)
+        for _, limit in holding.restrictions(LimitNorm):
+            for position in (self._group[name] for name in limit.groups):
+                norms[position] = limit.norm if norms[position] < 0 else min(norms[position], limit.norm)
         return tuple(norms)
 
+    def _charged(self, holding: Holding, shares: Sequence[int]) -> tuple[int, ...]:
+        return tuple(
+            max((shares[group] for group in groups), default=0) if budget.name in holding.budgets else 0
+            for budget, groups in zip(self._policy.budgets, self._covered, strict=True)
+        )
 
-def _first_denial(rules: Sequence[Rule]) -> str:
+    def _pending(self, holding: Holding) -> tuple[int, ...]:
+        return tuple(
+            self._obligation[place] for place, _ in holding.restrictions(Defer) if place not in holding.answers
+        )
+
+    def _asked(self, holding: Holding, shares: Sequence[int]) -> tuple[int, ...]:
+        """Return what is asked of an admitted update; a frequency only of a group that is open."""
+        frequencies = [
+            place
+            for place, limit in holding.restrictions(LimitFrequency)
+            if any(shares[self._group[name]] for name in limit.groups)
+        ]
+        others = [place for kind in (Verify, Promote) for place, _ in holding.restrictions(kind)]
+        return tuple(sorted(self._obligation[place] for place in (*frequencies, *others)))
+
+    def _linear(self, holding: Holding, shares: Sequence[int]) -> tuple[tuple[int, int, int, int], ...]:
+        """Return the linear limits of open groups, each once, in an order that no order of rules changes."""
+        found = {
+            (self._group[name], self._attribute[limit.attribute], limit.intercept, limit.slope)
+            for _, limit in holding.restrictions(LimitLinear)
+            for name in limit.groups
+        }
+        return tuple(sorted(one for one in found if shares[one[0]]))
+
+
+def _first_denial(holding: Holding) -> str:
     """Return the words of the first `deny`, or the name of its rule."""
-    for rule in rules:
-        for restriction in rule.restrictions:
-            if isinstance(restriction, Deny):
-                return restriction.because or rule.name
-    return NOTHING_LEFT
+    denials = (deny.because or place[0] for place, deny in holding.restrictions(Deny))
+    return next(denials, NOTHING_LEFT)
 
 
-def _effect(verdict: Verdict) -> Effect:
-    if not any(verdict.shares):
+def _effect(shares: Sequence[int], norms: Sequence[int]) -> Effect:
+    if not any(shares):
         return "deny"
-    return "admit" if min(verdict.shares) == MICRO and max(verdict.norms) < 0 else "modulate"
+    return "admit" if set(shares) == {MICRO} and max(norms) < 0 else "modulate"

@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 from aqpolicy.errors import CanonicalError, InputError
 from aqpolicy.trust import parse_canonical
 
-FORMAT: Final = "aqpolicy model 1"
+FORMAT: Final = "aqpolicy model 2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,22 @@ class ModuleEntry:
 
 @dataclass(frozen=True, slots=True)
 class ParameterEntry:
-    """A parameter and the module that owns it."""
+    """A parameter and the module that owns it; where several modules share it, `also` holds its other names."""
 
     name: str
     shape: tuple[int, ...]
     module: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names of the parameter."""
+        return (self.name, *self.also)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """All modules that own it."""
+        return (self.module, *(name.rpartition(".")[0] for name in self.also))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +64,11 @@ def parse_description(data: bytes) -> ModelDescription:
     modules = tuple(_module(item) for item in _items(members["modules"]))
     parameters = tuple(_parameter(item) for item in _items(members["parameters"]))
     known = {module.name for module in modules}
-    if len(known) != len(modules) or len({p.name for p in parameters}) != len(parameters):
+    names = [name for parameter in parameters for name in parameter.names]
+    if len(known) != len(modules) or len(set(names)) != len(names):
         _refuse("a module or a parameter is there twice")
     for parameter in parameters:
-        if parameter.module not in known:
+        if not known.issuperset(parameter.modules):
             _refuse(f"parameter `{parameter.name}` belongs to no module")
     return ModelDescription(modules, parameters)
 
@@ -67,11 +79,12 @@ def _module(value: object) -> ModuleEntry:
 
 
 def _parameter(value: object) -> ParameterEntry:
-    members = _members(value, "module name shape")
+    members = _members(value, "also module name shape")
     shape = tuple(size for size in _items(members["shape"]) if isinstance(size, int) and size >= 0)
     if len(shape) != len(_items(members["shape"])):
         _refuse("a shape is a list of sizes")
-    return ParameterEntry(_text(members["name"]), shape, _text(members["module"]))
+    also = tuple(_text(name) for name in _items(members["also"]))
+    return ParameterEntry(_text(members["name"]), shape, _text(members["module"]), also)
 
 
 def _members(value: object, names: str) -> Mapping[str, object]:

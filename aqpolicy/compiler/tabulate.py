@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aqpolicy.bundle.tables import NO_LIMIT, AttributeTable, BudgetTable, Row, Tables
-from aqpolicy.compiler.decide import Decider
-from aqpolicy.compiler.normalise import Conjunct, conjuncts
-from aqpolicy.compiler.partition import Partition, comparisons, partition
+from aqpolicy.bundle.tables import NO_LIMIT, AttributeTable, Row, Tables
+from aqpolicy.compiler.clauses import budget_table, evidence_table, obligation_table
+from aqpolicy.compiler.decide import Decider, Holding, Place, questions
+from aqpolicy.compiler.demands import demands, features
 from aqpolicy.errors import InputError
-from aqpolicy.model.policy import Budget, Category, Policy
+from aqpolicy.model.policy import Category, Policy
+from aqpolicy.space.normalise import Conjunct, Unfolding
+from aqpolicy.space.partition import Partition, comparisons, partition
 
 LARGEST_TABLE: Final = 65_536
 """How many distinct vectors a policy may have."""
@@ -51,39 +53,56 @@ def compile_with_examples(policy: Policy) -> Compilation:
     Raises:
         InputError: The policy distinguishes too many kinds of observation.
     """
-    guards = [*(rule.when for rule in policy.rules), *(budget.when for budget in policy.budgets)]
+    asked = questions(policy)
+    guards = [*(rule.when for rule in policy.rules), *(budget.when for budget in policy.budgets), *asked.values()]
     atoms = [atom for guard in guards for atom in comparisons(guard)]
-    partitions = [partition(attribute, atoms) for attribute in policy.taxonomy.attributes]
-    bits = _Bits([conjuncts(guard, partitions) for guard in guards])
+    partitions = [partition(attribute, atoms) for attribute in policy.attributes]
+    unfolding = Unfolding(partitions)
+    bits = _Bits([unfolding.conjuncts(guard) for guard in guards])
     vectors = [bits.vectors(position, part) for position, part in enumerate(partitions)]
     examples = _reachable(partitions, vectors)
-    rows, row_of_vector = _rows(policy, bits, list(examples))
+    rows, row_of_vector = _rows(policy, bits, list(examples), list(asked))
     tables = Tables(
         groups=policy.group_names,
         attributes=tuple(_attribute_table(p, v) for p, v in zip(partitions, vectors, strict=True)),
         rows=rows,
         row_of_vector=row_of_vector,
-        budgets=tuple(_budget_table(policy, budget) for budget in policy.budgets),
+        budgets=tuple(budget_table(policy, budget) for budget in policy.budgets),
+        obligations=tuple(obligation_table(policy, *named) for named in policy.obligations),
+        requires=features(demands(policy)),
+        evidence=None if policy.evidence is None else evidence_table(policy.evidence),
     )
     return Compilation(tables, examples)
 
 
 class _Bits:
-    """Numbers the distinct conjuncts of all guards and knows each guard's own."""
+    """Numbers the distinct conjuncts of all guards and knows the guards of each."""
 
     def __init__(self, guards: Sequence[tuple[Conjunct, ...]]) -> None:
         self.conjuncts = tuple(dict.fromkeys(conjunct for guard in guards for conjunct in guard))
         number = {conjunct: bit for bit, conjunct in enumerate(self.conjuncts)}
-        self.masks = tuple(sum(1 << number[conjunct] for conjunct in guard) for guard in guards)
-        """Per guard, the bits of its conjuncts."""
+        self._guards: list[list[int]] = [[] for _ in self.conjuncts]
+        for guard, alternatives in enumerate(guards):
+            for conjunct in alternatives:
+                self._guards[number[conjunct]].append(guard)
 
     def vectors(self, position: int, part: Partition) -> tuple[int, ...]:
         """Return for each interval of an attribute the conjuncts that it does not rule out."""
-        allowed = [dict(conjunct).get(position, part.everything) for conjunct in self.conjuncts]
+        by_mask: dict[int, int] = {}
+        for bit, conjunct in enumerate(self.conjuncts):
+            mask = next((mask for at, mask in conjunct if at == position), part.everything)
+            by_mask[mask] = by_mask.get(mask, 0) | 1 << bit
         return tuple(
-            sum(1 << bit for bit, mask in enumerate(allowed) if mask >> interval & 1)
-            for interval in range(len(part.lowest))
+            sum(bits for mask, bits in by_mask.items() if mask >> interval & 1) for interval in range(len(part.lowest))
         )
+
+    def guards(self, vector: int) -> list[int]:
+        """Return the guards that hold where a vector is selected, ascending."""
+        held: set[int] = set()
+        while vector:
+            held.update(self._guards[(vector & -vector).bit_length() - 1])
+            vector &= vector - 1
+        return sorted(held)
 
 
 def _reachable(partitions: Sequence[Partition], vectors: Sequence[Sequence[int]]) -> dict[int, Observation]:
@@ -107,16 +126,23 @@ def _reachable(partitions: Sequence[Partition], vectors: Sequence[Sequence[int]]
     return {vector: dict(zip(names, path, strict=True)) for vector, path in found.items()}
 
 
-def _rows(policy: Policy, bits: _Bits, vectors: Sequence[int]) -> tuple[tuple[Row, ...], dict[int, int]]:
-    decider, split = Decider(policy), len(policy.rules)
+def _rows(
+    policy: Policy, bits: _Bits, vectors: Sequence[int], asked: Sequence[Place]
+) -> tuple[tuple[Row, ...], dict[int, int]]:
+    """Return the distinct rows, and the number of the row that each vector selects."""
+    decider, first, second = Decider(policy), len(policy.rules), len(policy.rules) + len(policy.budgets)
     rows = [_error_row(policy)]
     number: dict[Row, int] = {}
     row_of_vector: dict[int, int] = {}
     for vector in vectors:
-        applies = [bool(vector & mask) for mask in bits.masks]
-        rules = [rule for rule, holds in zip(policy.rules, applies[:split], strict=True) if holds]
-        budgets = {b.name for b, holds in zip(policy.budgets, applies[split:], strict=True) if holds}
-        row = decider.row(rules, budgets)
+        held = bits.guards(vector)
+        row = decider.row(
+            Holding(
+                rules=[policy.rules[guard] for guard in held if guard < first],
+                budgets={policy.budgets[guard - first].name for guard in held if first <= guard < second},
+                answers={asked[guard - second] for guard in held if guard >= second},
+            )
+        )
         if row not in number:
             number[row] = len(rows)
             rows.append(row)
@@ -140,7 +166,7 @@ def _error_row(policy: Policy) -> Row:
 def _attribute_table(part: Partition, vectors: tuple[int, ...]) -> AttributeTable:
     attribute, kind = part.attribute, part.attribute.type
     if isinstance(kind, Category):
-        return AttributeTable(attribute.name, "category", kind.values, (), 0, 1, vectors)
+        return AttributeTable(attribute.name, "category", kind.values, (), 0, 1, vectors, attribute.origin)
     # Neighbours with one vector are one interval.
     starts = [i for i in range(len(vectors)) if i == 0 or vectors[i] != vectors[i - 1]]
     return AttributeTable(
@@ -151,19 +177,5 @@ def _attribute_table(part: Partition, vectors: tuple[int, ...]) -> AttributeTabl
         high=kind.high,
         step=kind.step,
         vectors=tuple(vectors[i] for i in starts),
-    )
-
-
-def _budget_table(policy: Policy, budget: Budget) -> BudgetTable:
-    def tightest(window: str) -> int:
-        return min((limit.nats for limit in budget.limits if limit.window == window), default=NO_LIMIT)
-
-    return BudgetTable(
-        name=budget.name,
-        groups=tuple(sorted(policy.group_names.index(name) for name in budget.groups)),
-        per_update=NO_LIMIT if budget.per_update is None else budget.per_update,
-        per_epoch=tightest("epoch"),
-        per_run=tightest("run"),
-        exposures=NO_LIMIT if budget.exposures is None else budget.exposures,
-        on_exhaust=budget.on_exhaust,
+        origin=attribute.origin,
     )

@@ -12,15 +12,24 @@ from torch import nn
 
 from aqpolicy.errors import InputError
 
-FORMAT: Final = "aqpolicy model 1"
+FORMAT: Final = "aqpolicy model 2"
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
-    """Return the description that `aqpolicy compile` reads."""
-    modules = [{"name": name, "type": type(module).__name__} for name, module in model.named_modules() if name]
+    """Return the description that `aqpolicy compile` reads; a parameter that several modules share is there once."""
+    names: dict[int, list[str]] = {}
+    shapes: dict[int, list[int]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+        shapes[id(parameter)] = list(parameter.shape)
     parameters = [
-        {"name": name, "shape": list(parameter.shape), "module": name.rpartition(".")[0]}
-        for name, parameter in model.named_parameters()
+        {"name": first, "shape": shapes[key], "module": first.rpartition(".")[0], "also": also}
+        for key, (first, *also) in names.items()
+    ]
+    modules = [
+        {"name": name, "type": type(module).__name__}
+        for name, module in model.named_modules(remove_duplicate=False)
+        if name
     ]
     return {"format": FORMAT, "modules": modules, "parameters": parameters}
 

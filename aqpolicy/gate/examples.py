@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from aqpolicy.bundle.tables import ERROR_ROW, Tables
+from aqpolicy.bundle import ERROR_ROW, Classifier, Tables
 from aqpolicy.trust import example_key
 
 UNKNOWN = -1
@@ -54,14 +54,9 @@ class Examples:
         """Classify every observation."""
         self._manifest = manifest
         self._refused = frozenset(refused)
-        known: dict[tuple[tuple[str, Any], ...], int] = {}
-        self.routes: list[int] = []
-        for index in range(manifest.size):
-            attributes = manifest.attributes(index)
-            key = tuple(sorted(attributes.items()))
-            if key not in known:
-                known[key] = tables.row_of(attributes)
-            self.routes.append(known[key])
+        classify, names = Classifier(tables), [table.name for table in tables.attributes]
+        every = (manifest.attributes(index) for index in range(manifest.size))
+        self.routes = [classify([attributes.get(name) for name in names]) for attributes in every]
         self._seen: dict[str, tuple[bytes, int, int, bool]] = {}
 
     def schedule(self, example_ids: Sequence[str]) -> Scheduled:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aqpolicy.bundle.tables import NO_LIMIT
+from aqpolicy.bundle import NO_LIMIT, refuse_unenforced
 from aqpolicy.errors import AqpolicyError, BudgetExhaustedError, IllegalTrainingSetupError, LineageError
 from aqpolicy.gate.accountant import Accountant, Batch, Spending, micro_nats
 from aqpolicy.gate.book import Bookkeeper, Entry
@@ -61,6 +61,7 @@ class Gate:
         recorder: Recorder,
     ) -> None:
         """Bind, check and patch; on any refusal the model is left as it was."""
+        refuse_unenforced(bundle.tables.requires)
         refuse_mixing_modules(model)
         self.model, self.optimizer, self.tables = model, optimizer, bundle.tables
         self.groups = bind_groups(model, bundle.tables.groups, bundle.parameters)

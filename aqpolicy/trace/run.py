@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from aqpolicy.bundle import Bundle, load_bundle
+from aqpolicy.bundle import Bundle, load_bundle, refuse_unenforced
 from aqpolicy.bundle.tables import NO_LIMIT, Tables
 from aqpolicy.errors import CorruptLogError, TraceError
 from aqpolicy.lineage import NO_INDEX, LineageReader, Row, StepBlock, VerifyReport, verify_log
@@ -124,6 +124,7 @@ def open_run(folder: Path | str, keyring: Keyring, progress: Progress | None = N
     folder = Path(folder)
     verified = verify_log(folder, keyring, progress)
     bundle = load_bundle(folder / "bundle.aqb", keyring)
+    refuse_unenforced(bundle.tables.requires)  # what was not enforced cannot be derived again
     manifest = load_manifest(folder / "manifest.aqm", keyring)
     with LineageReader(folder, keyring) as reader:
         genesis = reader.genesis

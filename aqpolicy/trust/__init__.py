@@ -8,7 +8,7 @@ from aqpolicy.trust.base64text import decode_base64, encode_base64
 from aqpolicy.trust.canonical import canonical_json, parse_canonical
 from aqpolicy.trust.digest import digest_text, example_key, sha256
 from aqpolicy.trust.durable import replace_file, write_new
-from aqpolicy.trust.envelope import open_envelope, pre_authentication, seal
+from aqpolicy.trust.envelope import Opened, add_signatures, open_envelope, open_signed, pre_authentication, seal
 from aqpolicy.trust.keyring import ROLES, Keyring, load_keyring, parse_keyring
 from aqpolicy.trust.keys import SigningKey, VerifyKey, load_signing_key, load_verify_key
 from aqpolicy.trust.merkle import (
@@ -28,8 +28,10 @@ __all__ = [
     "Checkpoint",
     "Frontier",
     "Keyring",
+    "Opened",
     "SigningKey",
     "VerifyKey",
+    "add_signatures",
     "canonical_json",
     "consistency_path",
     "decode_base64",
@@ -44,6 +46,7 @@ __all__ = [
     "node_hash",
     "open_checkpoint",
     "open_envelope",
+    "open_signed",
     "parse_canonical",
     "parse_keyring",
     "pre_authentication",

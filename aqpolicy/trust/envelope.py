@@ -10,7 +10,8 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from aqpolicy.errors import CanonicalError, SignatureError
@@ -44,12 +45,21 @@ def seal(payload_type: str, payload: bytes, signers: Sequence[SigningKey]) -> by
     if not 1 <= len(signers) <= LARGEST_SIGNATURES:
         raise SignatureError(f"an envelope needs 1 to {LARGEST_SIGNATURES} signers")
     message = pre_authentication(payload_type, payload)
-    signatures = [{"keyid": key.verify_key.label, "sig": encode_base64(key.sign(message))} for key in signers]
-    if len({signature["keyid"] for signature in signatures}) != len(signatures):
+    signatures = {key.verify_key.label: key.sign(message) for key in signers}
+    if len(signatures) != len(signers):
         raise SignatureError("one key signs an envelope twice")
-    return canonical_json(
-        {"payload": encode_base64(payload), "payloadType": payload_type, "signatures": signatures},
-    )
+    return _encode(payload_type, payload, signatures)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What an envelope holds, and whose signatures it carries."""
+
+    payload: bytes
+    signers: tuple[VerifyKey, ...]
+    """Trusted keys whose signatures were verified, in the order of the envelope."""
+    strangers: tuple[str, ...]
+    """Labels of all other signatures; nobody looked at those."""
 
 
 def open_envelope(data: bytes, payload_type: str, trusted: Sequence[VerifyKey]) -> bytes:
@@ -65,18 +75,75 @@ def open_envelope(data: bytes, payload_type: str, trusted: Sequence[VerifyKey]) 
         SignatureError: No trusted key is given, none signed, or a signature of one fails.
         CanonicalError: The bytes are no canonical envelope of this payload type.
     """
+    return open_signed(data, payload_type, trusted).payload
+
+
+def open_signed(data: bytes, payload_type: str, trusted: Sequence[VerifyKey], threshold: int = 1) -> Opened:
+    """Open an envelope as `open_envelope` does, and say who signed it.
+
+    Args:
+        data: The envelope.
+        payload_type: What it must hold.
+        trusted: Keys that count.
+        threshold: How many of them must have signed.
+
+    Trust:
+        data is untrusted; trusted and threshold come from the operator.
+
+    Raises:
+        SignatureError: No trusted key is given, too few signed, or a signature of one fails.
+        CanonicalError: The bytes are no canonical envelope of this payload type.
+    """
     if not trusted:
         raise SignatureError(f"the keyring lists no key that may sign `{payload_type}`")
     payload, signatures = _parse(data, payload_type)
     message = pre_authentication(payload_type, payload)
     known = {key.label: key for key in trusted}
-    signers = [label for label in signatures if label in known]
-    for label in signers:
-        known[label].verify(signatures[label], message)
+    signers = tuple(known[label] for label in signatures if label in known)
+    for key in signers:
+        key.verify(signatures[key.label], message)
     if not signers:
-        names = ", ".join(f"`{ascii(label)[1:-1]:.80}`" for label in signatures)
+        names = ", ".join(f"`{_shown(label)}`" for label in signatures)
         raise SignatureError(f"no trusted key signed this `{payload_type}`; it is signed by {names}")
-    return payload
+    if len(signers) < threshold:
+        names = ", ".join(f"`{key.label}`" for key in signers)
+        raise SignatureError(f"{threshold} trusted keys must sign this `{payload_type}`; it is signed by {names}")
+    return Opened(payload, signers, tuple(_shown(label) for label in signatures if label not in known))
+
+
+def add_signatures(data: bytes, payload_type: str, signers: Sequence[SigningKey]) -> bytes:
+    """Return an envelope with further signatures over the same payload.
+
+    The signatures that it carries are kept as they are, and are not verified: to
+    sign is to vouch for the payload, not for other signers.
+
+    Trust:
+        data is untrusted.
+
+    Raises:
+        SignatureError: A signer has signed it already, is named twice, or there would be too many.
+        CanonicalError: The bytes are no canonical envelope of this payload type.
+    """
+    payload, signatures = _parse(data, payload_type)
+    message = pre_authentication(payload_type, payload)
+    for key in signers:
+        label = key.verify_key.label
+        if label in signatures:
+            raise SignatureError(f"`{label}` has signed this `{payload_type}` already")
+        signatures[label] = key.sign(message)
+    if len(signatures) > LARGEST_SIGNATURES:
+        raise SignatureError(f"an envelope carries at most {LARGEST_SIGNATURES} signatures")
+    return _encode(payload_type, payload, signatures)
+
+
+def _shown(label: str) -> str:
+    """Return a stranger's label so that it cannot act on a terminal."""
+    return f"{ascii(label)[1:-1]:.80}"
+
+
+def _encode(payload_type: str, payload: bytes, signatures: Mapping[str, bytes]) -> bytes:
+    items = [{"keyid": label, "sig": encode_base64(signature)} for label, signature in signatures.items()]
+    return canonical_json({"payload": encode_base64(payload), "payloadType": payload_type, "signatures": items})
 
 
 def _parse(data: bytes, payload_type: str) -> tuple[bytes, dict[str, bytes]]:

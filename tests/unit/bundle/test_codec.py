@@ -9,9 +9,12 @@ import pytest
 
 from aqpolicy.bundle import (
     NO_LIMIT,
+    PAYLOAD_TYPE,
     AttributeTable,
     BudgetTable,
     Bundle,
+    EvidenceTable,
+    ObligationTable,
     Row,
     Tables,
     decode_bundle,
@@ -31,15 +34,59 @@ def small_bundle() -> Bundle:
     error = Row("deny", "error", (0, 0), (NO_LIMIT, NO_LIMIT), (0,), (), "an attribute is missing")
     some = Row("modulate", "granted", (1_000_000, 500_000), (NO_LIMIT, 10_000), (1_000_000,), ("hint",), "a hint")
     none = Row("deny", "default", (0, 0), (NO_LIMIT, NO_LIMIT), (0,), (), "nobody says so")
+    loud = Row(
+        effect="modulate",
+        cause="granted",
+        shares=(3_000_000, 0),
+        norms=(NO_LIMIT, NO_LIMIT),
+        charged=(3_000_000,),
+        rules=("loud",),
+        reason="loud",
+        linear=((0, 1, 1_000_000, -500_000),),
+        obligations=(0, 2, 3),
+    )
+    waits = Row("defer", "denied", (0, 0), (NO_LIMIT, NO_LIMIT), (0,), ("waits",), "wait", obligations=(1,))
+    verified = {"amount": 1, "direction": "falls", "metric": "gold.auc", "remedy": "hold", "steps": 9}
     tables = Tables(
         groups=("surface", "head"),
         attributes=(
             AttributeTable("authority", "category", ("crowd", "expert"), (), 0, 1, (1 << 70, 1)),
             AttributeTable("consensus", "numeric", (), (0, 500_000), 1_000_000, 1, (1 << 70, 1 | 1 << 70)),
+            AttributeTable("evidence", "numeric", (), (0,), 3_000_000, 1, (1 | 1 << 70,), "evidence"),
         ),
-        rows=(error, some, none),
-        row_of_vector={1 << 70: 1, 0: 2, 1: 1},
-        budgets=(BudgetTable("all", (0, 1), 6_000_000, NO_LIMIT, 10**15, NO_LIMIT, "deny"),),
+        rows=(error, some, none, loud, waits),
+        row_of_vector={1 << 70: 1, 0: 2, 1: 1, 2: 3, 3: 4},
+        budgets=(
+            BudgetTable(
+                "all",
+                (0, 1),
+                6_000_000,
+                NO_LIMIT,
+                10**15,
+                NO_LIMIT,
+                "deny",
+                (("drift", "run", 5), ("movement", "step", 6)),
+            ),
+        ),
+        obligations=(
+            ObligationTable("frequency", "loud", "seldom", {"groups": (0, 1), "steps": 10, "updates": 1}),
+            ObligationTable("defer", "waits", "wait", {"epochs": 3}),
+            ObligationTable("verify", "loud", "look", verified),
+            ObligationTable("promote", "loud", "later", {"metric": "a", "op": ">=", "value": -1, "witnesses": 2}),
+        ),
+        requires=(
+            "amplify",
+            "deferral",
+            "drift budget",
+            "evidence weighting",
+            "frequency limit",
+            "linear share",
+            "movement budget",
+            "promotion",
+            "share",
+            "verification",
+        ),
+        evidence=EvidenceTable((("authority", (("crowd", 1), ("board", 0))),), ("session", "model"), 0, 3_000_000),
     )
     return Bundle(
         tables=tables,
@@ -66,14 +113,20 @@ def test_the_same_contents_and_key_give_the_same_file() -> None:
 
 def test_vectors_longer_than_an_exact_number_survive() -> None:
     tables = decode_bundle(encode_bundle(small_bundle())).tables
-    assert tables.row_of({"authority": "crowd", "consensus": 0}) == 1
-    assert tables.row_of({"authority": "crowd", "consensus": 0.5}) == 0
+    assert tables.row_of({"authority": "crowd", "consensus": 0, "evidence": 1}) == 1
+    assert tables.row_of({"authority": "crowd", "consensus": 0.5, "evidence": 1}) == 0
 
 
 def test_a_signed_bundle_loads_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "x.aqb"
     path.write_bytes(seal_bundle(encode_bundle(small_bundle()), [KEY]))
     assert load_bundle(path, KEYRING).policy_name == "radiology.lidc"
+
+
+def test_a_bundle_of_another_version_is_a_signature_for_another_purpose() -> None:
+    data = seal(PAYLOAD_TYPE.replace("version=2", "version=1"), encode_bundle(small_bundle()), [KEY])
+    with pytest.raises(MalformedBundleError):
+        open_bundle(data, KEYRING)
 
 
 def test_a_missing_file_is_an_input_error(tmp_path: Path) -> None:

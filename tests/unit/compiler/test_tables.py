@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from aqpolicy.bundle import ERROR_ROW, NO_LIMIT, Row, Tables
@@ -151,3 +153,95 @@ def test_a_guard_that_unfolds_without_end_is_refused() -> None:
     pairs = " and ".join(f"(consensus is not 0.{n:02} or judgments is not {n % 10})" for n in range(1, 30))
     with pytest.raises(InputError, match="alternatives"):
         tables_of(f"rule r when {pairs} admit full")
+
+
+# ---- What only the whole language has
+
+GRANT = "rule r when anything admit full "
+
+
+def test_a_linear_limit_is_left_for_the_value_and_cut_where_it_closes() -> None:
+    tables = tables_of(GRANT + "limit head share 0.5 - consensus" + BUDGET)
+    row = row_of(tables, consensus=200_000)
+    assert (row.shares, row.linear) == ((1_000_000, 1_000_000), ((1, 2, 500_000, -1_000_000),))
+    assert row_of(tables, consensus=499_999).linear
+    assert row_of(tables, consensus=500_000).shares == (1_000_000, 0)
+    assert row_of(tables, consensus=500_000).linear == ()
+    decided = tables.decide(observed(consensus=200_000, authority="crowd"))
+    assert (decided.shares, decided.charged, decided.linear) == ((1_000_000, 300_000), (1_000_000,), ())
+
+
+def test_a_decision_follows_from_the_lowered_shares() -> None:
+    tables = tables_of(GRANT + "limit all share consensus" + BUDGET)
+    assert tables.decide(observed(consensus=1_000_000)).effect == "admit"
+    decided = tables.decide(observed(consensus=250_001, authority="crowd"))
+    assert (decided.effect, decided.shares, decided.charged) == ("modulate", (250_001, 250_001), (250_001,))
+    assert tables.decide(observed(consensus=0)).cause == "denied"
+    assert tables.decide(observed(consensus=None)) == tables.rows[ERROR_ROW]
+
+
+def test_a_table_that_closes_without_saying_so_denies_all_the_same() -> None:
+    tables = tables_of(GRANT + "limit all share consensus")
+    number = tables.row_of(observed())
+    wrong = replace(tables.rows[number], linear=((0, 2, 0, 0), (1, 2, -1, 0)), obligations=(0,))
+    rows = (*tables.rows[:number], wrong, *tables.rows[number + 1 :])
+    decided = replace(tables, rows=rows).decide(observed())
+    assert (decided.effect, decided.cause, decided.reason) == ("deny", "denied", "nothing is left")
+    assert decided.obligations == ()
+
+
+def test_a_pending_deferral_is_a_row_of_its_own() -> None:
+    tables = tables_of(GRANT + "defer until consensus >= 0.6 for at most 3 epochs then deny")
+    waiting = row_of(tables, consensus=599_999)
+    assert (waiting.effect, waiting.cause, waiting.shares, waiting.obligations) == ("defer", "denied", (0, 0), (0,))
+    assert (row_of(tables, consensus=600_000).effect, row_of(tables, consensus=600_000).obligations) == ("admit", ())
+    (obligation,) = tables.obligations
+    assert (obligation.kind, obligation.rule, obligation.parameters) == ("defer", "r", {"epochs": 3})
+    assert obligation.text == "defer until consensus >= 0.6 for at most 3 epochs then deny"
+
+
+def test_obligations_are_listed_as_declared_with_exact_parameters() -> None:
+    tables = tables_of(
+        GRANT + "limit head frequency 1 per 10 steps "
+        "verify gold.accuracy falls at most 0.01 within 200 steps else rollback "
+        "promote after gold.auc >= 0.9 witnessed by 2 promote after gold.f1 > -1"
+    )
+    assert [(one.text, dict(one.parameters)) for one in tables.obligations] == [
+        ("limit head frequency 1 per 10 steps", {"groups": (1,), "steps": 10, "updates": 1}),
+        (
+            "verify gold.accuracy falls at most 0.01 within 200 steps else rollback",
+            {"amount": 10_000, "direction": "falls", "metric": "gold.accuracy", "remedy": "rollback", "steps": 200},
+        ),
+        (
+            "promote after gold.auc >= 0.9 witnessed by 2",
+            {"metric": "gold.auc", "op": ">=", "value": 900_000, "witnesses": 2},
+        ),
+        ("promote after gold.f1 > -1", {"metric": "gold.f1", "op": ">", "value": -1_000_000, "witnesses": 0}),
+    ]
+    assert row_of(tables).obligations == (0, 1, 2, 3)
+
+
+def test_limits_without_a_column_stand_among_the_meters() -> None:
+    text = "budget b on all movement at most 0.05 l2 per step surprisal at most 3 nat per run, at most 1 nat per step"
+    (budget,) = tables_of(GRANT + text + " on exhaust deny").budgets
+    assert budget.meters == (("movement", "step", 50_000), ("surprisal", "step", 1_000_000))
+    assert (budget.per_run, budget.per_epoch, budget.per_update) == (3_000_000, NO_LIMIT, NO_LIMIT)
+
+
+def test_attributes_of_the_run_and_evidence_follow_the_taxonomy() -> None:
+    evidence = "evidence { weigh authority: board 1; expert 0.5; one per session; at most 3 }"
+    tables = tables_of(evidence + "rule r when evidence >= 1 and surprisal < 3 admit full")
+    assert [(table.name, table.origin) for table in tables.attributes[-2:]] == [
+        ("evidence", "evidence"),
+        ("surprisal", "run"),
+    ]
+    assert {table.origin for table in tables.attributes[:-2]} == {"manifest"}
+    assert tables.evidence is not None
+    assert tables.evidence.weights == (("authority", (("board", 1_000_000), ("expert", 500_000))),)
+    assert (tables.evidence.independent_by, tables.evidence.ceiling) == (("session",), 3_000_000)
+    assert row_of(tables, evidence=1_000_000, surprisal=2_999_999).effect == "admit"
+
+
+def test_an_amplified_share_is_in_its_row() -> None:
+    tables = tables_of("profile loud { amplify all 100 } rule r when anything admit loud")
+    assert row_of(tables).shares == (100_000_000, 100_000_000)

@@ -7,7 +7,7 @@ from support.policy_text import OBSERVATION, SMALL
 
 from aqpolicy.diagnostics import Source
 from aqpolicy.errors import InternalError
-from aqpolicy.model import Admitted, All, Any, Atom, Not, load_policy
+from aqpolicy.model import Admitted, All, Any, Atom, Charged, Not, load_policy
 from aqpolicy.semantics import UNDECIDABLE, Decision, evaluate, holds
 
 
@@ -140,6 +140,8 @@ def test_comparisons(op: str, expected: tuple[int, ...]) -> None:
     assert tuple(int(holds(atom, {"x": value})) for value in (4, 5, 6)) == expected
     admitted = Admitted("head", op, 5, span)  # type: ignore[arg-type]  # the parameter is one of them
     assert tuple(int(holds(admitted, {}, {"head": value})) for value in (4, 5, 6)) == expected
+    charged = Charged("nats", op, 5, span)  # type: ignore[arg-type]  # the parameter is one of them
+    assert tuple(int(holds(charged, {}, charged={"nats": value})) for value in (4, 5, 6)) == expected
 
 
 def test_empty_junctions() -> None:
@@ -150,6 +152,120 @@ def test_empty_junctions() -> None:
 
 def test_a_condition_that_cannot_be_answered_is_a_fault_of_ours() -> None:
     span = load_policy(Source("p", SMALL + "rule r when anything admit full")).span
-    for unanswerable in (Admitted("head", ">", 0, span), Atom("x", "<", "a", span), Atom("y", "=", 1, span)):
+    for unanswerable in (
+        Admitted("head", ">", 0, span),
+        Charged("b", ">", 0, span),
+        Atom("x", "<", "a", span),
+        Atom("y", "=", 1, span),
+    ):
         with pytest.raises(InternalError, match="cannot say whether"):
             holds(unanswerable, {"x": "b"})
+
+
+# ---- Shares that are linear, or above 1
+
+
+@pytest.mark.parametrize(
+    ("amount", "consensus", "share"),
+    [
+        ("consensus", 400_000, 400_000),
+        ("1 - consensus", 400_000, 600_000),
+        ("0.5 * consensus", 3, 1),
+        ("1 - 0.5 * consensus", 3, 999_998),
+        ("2 * consensus - 0.5", 900_000, 1_000_000),
+        ("0.5 - consensus", 499_999, 1),
+    ],
+)
+def test_a_linear_limit_is_exact_and_rounds_down(amount: str, consensus: int, share: int) -> None:
+    decision = decided(f"rule r when anything admit full limit semantic share {amount}", consensus=consensus)
+    assert decision.shares == (1_000_000, share, 1_000_000)
+
+
+def test_a_linear_limit_below_nothing_closes() -> None:
+    decision = decided("rule r when anything admit full limit all share 0.5 - consensus")
+    assert (decision.cause, decision.reason, decision.shares) == ("denied", "nothing is left", NOTHING)
+
+
+AMPLIFIED = "profile loud { surface 1; amplify head 4 } rule r when anything admit loud "
+
+
+def test_an_amplified_share_is_admitted_as_it_is() -> None:
+    decision = decided(AMPLIFIED + "budget b on all exposures at most 1 per example on exhaust deny")
+    assert (decision.effect, decision.shares, decision.charged) == ("modulate", (1_000_000, 0, 4_000_000), (4_000_000,))
+
+
+def test_limits_lower_an_amplified_share_too() -> None:
+    assert decided(AMPLIFIED + "limit head share 0.5").shares == (1_000_000, 0, 500_000)
+    assert decided(AMPLIFIED + "limit head share consensus + 1").shares == (1_000_000, 0, 1_000_000)
+
+
+# ---- What is asked beyond the step
+
+DEFER = "defer until consensus >= 0.8 for at most 3 epochs then deny "
+VERIFY = "verify gold.accuracy falls at most 0.01 within 200 steps else rollback "
+PROMOTE = "promote after gold.auc >= 0.9 witnessed by 2 "
+
+
+def test_a_deferral_holds_the_whole_example_back_until_it_is_released() -> None:
+    text = f'rule r when anything admit full {VERIFY} rule w "Wait" when judgments < 5 limit head norm 1 {DEFER}'
+    budget = " budget b on all exposures at most 1 per example on exhaust deny"
+    waiting = decided(text + budget)
+    assert (waiting.effect, waiting.cause, waiting.reason) == ("defer", "denied", "Wait")
+    assert (waiting.shares, waiting.charged, waiting.obligations) == (NOTHING, (0,), (1,))
+    assert (waiting.norms[2], waiting.rules) == (1_000_000, ("r", "w"))
+    released = decided(text + budget, consensus=800_000)
+    assert (released.effect, released.shares, released.obligations) == ("modulate", FULL, (0,))
+    assert decided(text + budget, judgments=5_000_000).obligations == (0,)
+
+
+def test_only_what_is_pending_is_waited_for() -> None:
+    other = "defer until judgments >= 9 for at most 1 epochs then deny "
+    decision = decided(
+        f"rule a when anything admit full {DEFER}{other} rule b when anything {other}", consensus=900_000
+    )
+    assert (decision.effect, decision.reason, decision.obligations) == ("defer", "a", (1, 2))
+
+
+def test_nothing_is_deferred_of_which_nothing_is_left() -> None:
+    assert decided(f"rule w when anything deny all {DEFER}").cause == "denied"
+    assert decided(f"rule w when anything deny all {DEFER}").effect == "deny"
+    assert decided(f"rule w when anything {DEFER}").cause == "default"
+    assert decided(f"rule w when anything {DEFER}").obligations == ()
+
+
+def test_an_admitted_update_carries_the_obligations_of_every_applicable_rule() -> None:
+    text = f"""rule a when anything admit full {VERIFY}
+               rule b when anything admit weak overrides a
+               rule c when judgments > 10 {PROMOTE}
+               rule d when anything {PROMOTE}"""
+    decision = decided(text)
+    assert (decision.shares, decision.obligations) == (WEAK, (0, 2))
+    assert decided(text, judgments=11_000_000).obligations == (0, 1, 2)
+
+
+def test_obligations_do_not_change_the_effect() -> None:
+    assert decided(f"rule r when anything admit full {VERIFY}{PROMOTE}").effect == "admit"
+
+
+def test_a_frequency_limit_is_asked_of_open_groups_only() -> None:
+    text = "rule r when anything admit weak limit semantic frequency 1 per 10 steps limit all frequency 2 per 5 steps"
+    assert decided(text).obligations == (1,)
+
+
+@pytest.mark.parametrize("text", ["deny all", "admit weak", "limit all share 0.5 - consensus"])
+def test_what_is_not_granted_owes_nothing(text: str) -> None:
+    decision = decided(f"rule r when anything admit full {VERIFY} rule s when anything {text}")
+    assert (decision.shares, decision.obligations) == (NOTHING, ())
+
+
+# ---- Attributes of the run
+
+
+def test_the_state_of_the_run_is_part_of_the_observation() -> None:
+    text = "rule r when surprisal < 3 and epoch >= 1 until 2030-06-30 admit full"
+    run = {"surprisal": 2_999_999, "epoch": 1_000_000, "today": 22_095_000_000}
+    assert decided(text, **run).effect == "admit"
+    assert decided(text, **{**run, "surprisal": 3_000_000}).cause == "default"
+    assert decided(text, **{**run, "today": 22_096_000_000}).cause == "default"
+    del run["epoch"]
+    assert (decided(text, **run).cause, decided(text, **run).reason) == ("error", UNDECIDABLE)

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aqpolicy.model.policy import Admitted, Atom, Attribute, Category, Condition, Not, Numeric
+from aqpolicy.model.policy import All, Any, Atom, Attribute, Category, Condition, Not, Numeric
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Partition:
         if isinstance(kind, Category):
             return _values_satisfying(kind, atom)
         # Every threshold is a cut, so an interval lies wholly on one side of it.
-        starts = [int(start) for start in self.lowest]
-        first, after = bisect_left(starts, int(atom.value)), bisect_left(starts, int(atom.value) + 1)
+        threshold = int(atom.value)
+        first, after = bisect_left(self.lowest, threshold), bisect_left(self.lowest, threshold + 1)
         below, not_above = (1 << first) - 1, (1 << after) - 1
         if atom.op in ("<", ">="):
             return below if atom.op == "<" else self.everything & ~below
@@ -57,13 +57,14 @@ def _values_satisfying(kind: Category, atom: Atom) -> int:
 
 
 def comparisons(condition: Condition) -> list[Atom]:
-    """Return every comparison with an attribute that a condition makes."""
+    """Return every comparison with an attribute that a condition makes, from left to right."""
     if isinstance(condition, Atom):
         return [condition]
-    if isinstance(condition, Admitted):
-        return []
-    terms = (condition.term,) if isinstance(condition, Not) else condition.terms
-    return [atom for term in terms for atom in comparisons(term)]
+    if isinstance(condition, Not):
+        return comparisons(condition.term)
+    if isinstance(condition, All | Any):
+        return [atom for term in condition.terms for atom in comparisons(term)]
+    return []
 
 
 def partition(attribute: Attribute, atoms: Iterable[Atom]) -> Partition:
@@ -71,11 +72,9 @@ def partition(attribute: Attribute, atoms: Iterable[Atom]) -> Partition:
     kind = attribute.type
     if isinstance(kind, Category):
         return Partition(attribute, kind.values)
-    cuts = {_round_up(kind.low, kind)}
-    for atom in atoms:
-        if atom.attribute == attribute.name:
-            threshold = int(atom.value)
-            cuts |= {_round_up(threshold, kind), _round_up(threshold + 1, kind)}
+    thresholds = {int(atom.value) for atom in atoms if atom.attribute == attribute.name}
+    starts = {kind.low, *thresholds, *(threshold + 1 for threshold in thresholds)}
+    cuts = {_round_up(start, kind) for start in starts}
     return Partition(attribute, tuple(sorted(cut for cut in cuts if kind.low <= cut <= kind.high)))
 
 
