@@ -1,6 +1,6 @@
 """From a policy's source to a signed bundle, step by step.
 
-    source -> tree -> policy -> findings -> tables -> bundle
+    source -> tree -> stack -> policy -> findings -> tables -> bundle
 
 Each step is computed once, and none is skipped: a bundle is made only of a
 policy that was proved free of findings, and only of tables on which the
@@ -10,14 +10,19 @@ evaluator, the solver and the tables themselves agree.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
-from aqpolicy.analysis import EFFORT, CheckResult, Prover, examine
+from aqpolicy.analysis import EFFORT, CheckResult, CheckSettings, Prover, examine, run_cases
 from aqpolicy.bundle import NO_LIMIT, Bundle, encode_bundle
 from aqpolicy.compiler import Compilation, ModelDescription, bind, compile_with_examples, parse_description
-from aqpolicy.diagnostics import Source
+from aqpolicy.compiler.binding import ties
+from aqpolicy.compiler.demands import beyond_the_gate, features, unenforceable
+from aqpolicy.diagnostics import Diagnostic, Source
 from aqpolicy.errors import InternalError, PolicyError
-from aqpolicy.model import resolve
+from aqpolicy.library.lock import relative_name, source_digest
+from aqpolicy.model import Alone, Library, Stack, gather, resolve_stack
 from aqpolicy.model.policy import Category, Policy, Taxonomy
 from aqpolicy.semantics import Decision, evaluate
 from aqpolicy.shipped import grammar_text
@@ -28,10 +33,17 @@ from aqpolicy.trust import canonical_json, digest_text, sha256
 class Pipeline:
     """The steps for one source; every property raises what its step finds wrong."""
 
-    def __init__(self, source: Source, effort: int = EFFORT) -> None:
-        """Nothing is read yet; `effort` bounds the solver's steps per question."""
+    def __init__(self, source: Source, library: Library | None = None, settings: CheckSettings | None = None) -> None:
+        """Nothing is read yet.
+
+        Args:
+            source: The policy's own file.
+            library: Finds what it imports and extends; without one it stands alone.
+            settings: What the checker may be told beside the policy.
+        """
         self.source = source
-        self._effort = effort
+        self._library = _Remembering(library or Alone())
+        self.settings = settings or CheckSettings()
 
     @cached_property
     def tree(self) -> Tree:
@@ -39,14 +51,30 @@ class Pipeline:
         return parse(self.source)
 
     @cached_property
+    def stack(self) -> Stack:
+        """The policy's file with all that it imports and extends."""
+        return gather(self.tree, self.source, self._library)
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The texts read so far, by name: what diagnostics point into."""
+        return {self.source.name: self.source, **self._library.opened}
+
+    @cached_property
     def policy(self) -> Policy:
         """The typed policy."""
-        return resolve(self.tree, self.source)
+        return resolve_stack(self.stack)
 
     @cached_property
     def result(self) -> CheckResult:
         """What is wrong with the policy, and what is proved of it."""
-        return examine(self.policy, self._effort)
+        return examine(self.policy, self.settings)
+
+    @cached_property
+    def findings(self) -> tuple[Diagnostic, ...]:
+        """Everything that is to be said of the policy, failed test cases among it."""
+        failed = (finding for case in run_cases(self.policy, self.settings) for finding in case.findings)
+        return (*self.result.findings, *failed)
 
     @cached_property
     def compilation(self) -> Compilation:
@@ -56,10 +84,11 @@ class Pipeline:
             PolicyError: The policy has errors or open questions.
             InternalError: Tables, evaluator and solver disagree.
         """
-        if any(finding.severity == "error" for finding in self.result.findings):
-            raise PolicyError(self.result.findings)
+        findings = (*self.findings, *unenforceable(self.policy))
+        if any(finding.severity == "error" for finding in findings):
+            raise PolicyError(findings)
         compilation = compile_with_examples(self.policy)
-        validate(self.policy, compilation, self._effort)
+        validate(self.policy, compilation, self.settings.effort)
         return compilation
 
     def bundle(self, description: bytes) -> Bundle:
@@ -74,22 +103,30 @@ class Pipeline:
         """
         model = parse_description(description)
         parameters = self.bound(model)
-        taxonomy = self.policy.taxonomy
+        tied = ties(self.policy, model)
+        refused = beyond_the_gate(tied)
+        if refused:
+            raise PolicyError(refused)
+        tables = self.compilation.tables
         return Bundle(
-            tables=self.compilation.tables,
+            tables=replace(tables, requires=tuple(sorted({*tables.requires, *features(tied)}))),
             policy_name=self.policy.name,
             policy_version=self.policy.version,
-            taxonomy=f"{taxonomy.name}@{taxonomy.version}",
+            taxonomy=f"{self.policy.taxonomy.name}@{self.policy.taxonomy.version}",
             parameters=parameters,
-            digests={
-                "grammar": digest_text(sha256(grammar_text().encode())),
-                "model": digest_text(sha256(description)),
-                "source": digest_text(sha256(self.source.text.encode())),
-                "taxonomy": digest_text(taxonomy_digest(taxonomy)),
-            },
+            digests={**self.digests(), "model": digest_text(sha256(description))},
             source_map=self._source_map(),
             findings=tuple(f"proved: {claim}" for claim in self.result.proved),
         )
+
+    def digests(self) -> dict[str, str]:
+        """Return what the policy is made from, by name, as bundles record it."""
+        return {
+            "grammar": digest_text(sha256(grammar_text().encode())),
+            "layers": self._layers_digest(),
+            "source": source_digest(self.source),
+            "taxonomy": digest_text(taxonomy_digest(self.policy.taxonomy)),
+        }
 
     def bound(self, model: ModelDescription) -> tuple[tuple[tuple[str, tuple[int, ...]], ...], ...]:
         """Return each depth group's parameters in a model."""
@@ -99,11 +136,40 @@ class Pipeline:
         """Return the bytes that are signed."""
         return encode_bundle(self.bundle(description))
 
+    def _layers_digest(self) -> str:
+        """Return the digest of all files that the policy stands on beside its own, whatever their folder is called."""
+        folder = Path(self.source.name).parent
+        others = [source for source in self.stack.sources().values() if source != self.source]
+        files = {relative_name(source, folder): source_digest(source) for source in others}
+        return digest_text(sha256(canonical_json(files)))
+
     def _source_map(self) -> dict[str, str]:
-        # The file's own name only: where it lay must not change the bundle.
-        file = self.source.name.replace("\\", "/").rpartition("/")[2]
-        rules = {rule.name: f"{file}:{rule.span.line}" for rule in self.policy.rules}
-        return rules | {f"budget {budget.name}": f"{file}:{budget.span.line}" for budget in self.policy.budgets}
+        # Names relative to the policy's folder: where that lay must not change the bundle.
+        folder = Path(self.source.name).parent
+        names = {name: relative_name(source, folder) for name, source in self.stack.sources().items()}
+        rules = {rule.name: f"{names[rule.span.file]}:{rule.span.line}" for rule in self.policy.rules}
+        budgets = self.policy.budgets
+        return rules | {f"budget {b.name}": f"{names[b.span.file]}:{b.span.line}" for b in budgets}
+
+
+class _Remembering:
+    """A library that keeps what it has opened, so that messages can point into it even where gathering fails."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self.opened: dict[str, Source] = {}
+
+    def imported(self, text: str, near: Source) -> Source:
+        return self._kept(self._library.imported(text, near))
+
+    def extended(self, name: str, file: str | None, near: Source) -> Source:
+        return self._kept(self._library.extended(name, file, near))
+
+    def refusal(self, source: Source) -> str | None:
+        return self._library.refusal(source)
+
+    def _kept(self, source: Source) -> Source:
+        return self.opened.setdefault(source.name, source)
 
 
 def taxonomy_digest(taxonomy: Taxonomy) -> bytes:
@@ -126,15 +192,15 @@ def validate(policy: Policy, compilation: Compilation, effort: int = EFFORT) -> 
         InternalError: They disagree; the message names the observation.
         AnalysisError: The solver gave up.
     """
-    tables, prover = compilation.tables, Prover(policy, effort)
+    tables, prover = compilation.tables, Prover(policy, effort=effort)
     for vector, observation in compilation.examples.items():
-        number = tables.row_of(observation)
-        row, decision, solved = tables.rows[number], evaluate(policy, observation), prover.decide(observation)
+        row, decision, solved = tables.decide(observation), evaluate(policy, observation), prover.decide(observation)
         agree = (
-            number == tables.row_of_vector[vector]
+            tables.row_of(observation) == tables.row_of_vector[vector]
             and (row.effect, row.cause, row.rules, row.reason) == _words(decision)
-            and (row.shares, row.norms, row.charged) == _numbers(decision)
-            and (row.shares, row.norms, row.charged) == (solved.shares, solved.norms, solved.charged)
+            and (row.shares, row.norms, row.charged, row.obligations) == _numbers(decision)
+            and (row.shares, row.norms, row.charged, row.obligations)
+            == (solved.shares, solved.norms, solved.charged, solved.obligations)
         )
         if not agree:
             shown = ", ".join(f"{name}={value}" for name, value in observation.items())
@@ -145,6 +211,6 @@ def _words(decision: Decision) -> tuple[str, str, tuple[str, ...], str]:
     return decision.effect, decision.cause, decision.rules, decision.reason
 
 
-def _numbers(decision: Decision) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def _numbers(decision: Decision) -> tuple[tuple[int, ...], ...]:
     norms = tuple(NO_LIMIT if norm is None else norm for norm in decision.norms)
-    return decision.shares, norms, decision.charged
+    return decision.shares, norms, decision.charged, decision.obligations

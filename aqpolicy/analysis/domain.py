@@ -1,35 +1,32 @@
 """The space of observations as the solver sees it: one bounded integer per attribute.
 
 Categories are numbered as declared; numbers are their millionths. Written
-independently of the evaluator and of the mask tables, so that the three can be
-compared. It knows nothing of rules.
+independently of the evaluator, the bit sets and the mask tables, so that they can
+be compared. It knows nothing of rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any as Term
 
 import z3
 
-from aqpolicy.model.policy import Admitted, Atom, Attribute, Category, Condition, Not, Numeric, Taxonomy
-from aqpolicy.units import micro_text
-
-Value = str | int
-"""A value of an attribute: a category's name, or millionths."""
+from aqpolicy.analysis.observation import Value
+from aqpolicy.errors import InternalError
+from aqpolicy.model.policy import All, Any, Atom, Attribute, Category, Condition, Not, Numeric
 
 
 class Domain:
-    """The solver's variables for a taxonomy, and the constraints that keep them to declared values."""
+    """The solver's variables for attributes, and the constraints that keep them to declared values."""
 
-    def __init__(self, taxonomy: Taxonomy) -> None:
+    def __init__(self, attributes: Sequence[Attribute]) -> None:
         """Make one integer variable per attribute."""
-        self.attributes = taxonomy.attributes
-        self._types = {attribute.name: attribute.type for attribute in taxonomy.attributes}
+        self.attributes = tuple(attributes)
+        self._types = {attribute.name: attribute.type for attribute in attributes}
         self._variables = {name: z3.Int(f"attribute {name}") for name in self._types}
-        self.constraints: tuple[Term, ...] = tuple(
-            term for attribute in taxonomy.attributes for term in self._constraints(attribute)
-        )
+        self._known: dict[int, tuple[Condition, Term]] = {}
+        self.constraints: list[Term] = [term for attribute in attributes for term in self._constraints(attribute)]
 
     def _constraints(self, attribute: Attribute) -> Iterator[Term]:
         variable, kind = self._variables[attribute.name], attribute.type
@@ -40,28 +37,69 @@ class Domain:
         if kind.step > 1:
             yield variable == kind.step * z3.Int(f"steps of {attribute.name}")
 
-    def atom(self, atom: Atom) -> Term:
-        """Return the comparison of an attribute with a literal."""
+    def condition(self, condition: Condition) -> Term:
+        """Return a condition on attributes; one that was met before is not built again."""
+        key = id(condition)
+        if key not in self._known:
+            # The condition is kept too, so that its identity stays its own.
+            self._known[key] = condition, self._term(condition)
+        return self._known[key][1]
+
+    def _term(self, condition: Condition) -> Term:
+        if isinstance(condition, Atom):
+            return self._atom(condition)
+        if isinstance(condition, Not):
+            return z3.Not(self._term(condition.term))
+        if not isinstance(condition, All | Any):
+            raise InternalError("a condition on attributes asks for a decision")
+        terms = [self._term(term) for term in condition.terms]
+        return every(terms) if isinstance(condition, All) else some(terms)
+
+    def _atom(self, atom: Atom) -> Term:
         variable, kind = self._variables[atom.attribute], self._types[atom.attribute]
         if isinstance(kind, Category):
             return _ordered_comparison(variable, kind, atom)
         return compare(variable, atom.op, int(atom.value))
 
+    def variable(self, name: str) -> Term:
+        """Return the variable of an attribute."""
+        return self._variables[name]
+
+    def before(self, name: str, other: str) -> Term:
+        """Return the statement that an attribute is less than another of its type; outside the order nothing is."""
+        kind, less = self._types[name], self._variables[name] < self._variables[other]
+        return z3.And(less, self._variables[other] < kind.ordered) if isinstance(kind, Category) else less
+
     def equals(self, name: str, value: Value) -> Term:
         """Return the statement that an attribute has a value."""
-        return self._variables[name] == self._number(name, value)
+        return self._variables[name] == number_of(self._types[name], value)
 
-    def at_most(self, name: str, value: Value) -> Term:
-        """Return the statement that an attribute has a value, or one declared before it, or a lesser number."""
-        return self._variables[name] <= self._number(name, value)
+    def linear(self, attribute: str, intercept: int, slope: int) -> Term:
+        """Return `intercept + floor(slope * attribute / 10**6)`, kept between 0 and one million.
 
-    def _number(self, name: str, value: Value) -> int:
-        kind = self._types[name]
-        return kind.values.index(str(value)) if isinstance(kind, Category) else int(value)
+        The quotient is a variable of its own, so that every term stays linear.
+        """
+        quotient, product = z3.Int(f"{slope} millionths of {attribute}"), slope * self._variables[attribute]
+        tie = z3.And(1_000_000 * quotient <= product, product < 1_000_000 * quotient + 1_000_000)
+        if not any(tie.eq(known) for known in self.constraints):
+            self.constraints.append(tie)
+        value = intercept + quotient
+        return z3.If(value < 0, 0, z3.If(value > 1_000_000, 1_000_000, value))
 
-    def text(self, observation: Mapping[str, Value]) -> dict[str, str]:
-        """Return an observation as its author would write it."""
-        return {name: value if isinstance(value, str) else micro_text(value) for name, value in observation.items()}
+
+def number_of(kind: Category | Numeric, value: Value) -> int:
+    """Return the integer that stands for a value."""
+    return kind.values.index(str(value)) if isinstance(kind, Category) else int(value)
+
+
+def every(terms: Sequence[Term]) -> Term:
+    """Return a conjunction; without terms the constant, since an empty `and` is no SMT-LIB."""
+    return z3.And(terms) if terms else z3.BoolVal(True)
+
+
+def some(terms: Sequence[Term]) -> Term:
+    """Return a disjunction; without terms the constant, since an empty `or` is no SMT-LIB."""
+    return z3.Or(terms) if terms else z3.BoolVal(False)
 
 
 def compare(left: Term, op: str, right: int) -> Term:
@@ -83,43 +121,3 @@ def _ordered_comparison(variable: Term, kind: Category, atom: Atom) -> Term:
     if position >= kind.ordered:
         return z3.BoolVal(False)
     return z3.And(variable < kind.ordered, compare(variable, atom.op, position))
-
-
-def atoms_of(condition: Condition) -> Iterator[Atom]:
-    """Yield every comparison of a condition with an attribute, from left to right."""
-    if isinstance(condition, Atom):
-        yield condition
-    elif isinstance(condition, Not):
-        yield from atoms_of(condition.term)
-    elif not isinstance(condition, Admitted):
-        for term in condition.terms:
-            yield from atoms_of(term)
-
-
-def representatives(attribute: Attribute, conditions: Iterable[Condition]) -> tuple[Value, ...]:
-    """Return the least value of every stretch on which no condition can tell two values apart, ascending."""
-    kind = attribute.type
-    if isinstance(kind, Category):
-        return kind.values
-    starts = {kind.low}
-    for condition in conditions:
-        for atom in atoms_of(condition):
-            if atom.attribute == attribute.name:
-                starts.update(_starts(int(atom.value), atom.op))
-    rounded = {-(-start // kind.step) * kind.step for start in starts}
-    return tuple(sorted(value for value in rounded if kind.low <= value <= kind.high))
-
-
-def _starts(threshold: int, op: str) -> tuple[int, ...]:
-    """Return where a comparison's truth can change, going up."""
-    if op in ("<", ">="):
-        return (threshold,)
-    return (threshold + 1,) if op in ("<=", ">") else (threshold, threshold + 1)
-
-
-def atom_text(atom: Atom, kind: Category | Numeric, *, holds: bool) -> str:
-    """Return a comparison, or its opposite, as its author would write it."""
-    value = atom.value if isinstance(kind, Category) else micro_text(int(atom.value))
-    word = "is" if isinstance(kind, Category) else "="
-    text = f"{atom.attribute} {word if atom.op == '=' else atom.op} {value}"
-    return text if holds else f"not {text}"

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any as Term
 
-import z3
-
-from aqpolicy.analysis.domain import atom_text
-from aqpolicy.analysis.prover import Prover
-from aqpolicy.analysis.question import Question
+from aqpolicy.analysis.inheritance import own_budgets, own_rules
+from aqpolicy.analysis.prover import Obligation, Prover
+from aqpolicy.analysis.query import Applies, InScope, Leaf
+from aqpolicy.analysis.question import Question, policies_of
+from aqpolicy.analysis.settings import CheckSettings
+from aqpolicy.analysis.wording import atom_text, domain_text
 from aqpolicy.diagnostics import Diagnostic, Label, Span
 from aqpolicy.errors import InternalError
-from aqpolicy.model.policy import Admitted, Atom, Category, Condition, Not, Numeric, Policy
-from aqpolicy.model.policy import All as Every
-from aqpolicy.units import micro_text
+from aqpolicy.model.policy import All, Any, Atom, Category, Condition, Not, Numeric, Policy
+from aqpolicy.space import Space, Undecided
 
 
-def questions(policy: Policy) -> Iterator[Question]:
-    """Ask of every rule and budget whether some observation satisfies its guard."""
-    guarded: list[tuple[str, str, Condition, Span]] = [
-        *(("rule", rule.name, rule.when, rule.span) for rule in policy.rules),
-        *(("budget", budget.name, budget.when, budget.span) for budget in policy.budgets),
+def questions(policy: Policy, _settings: CheckSettings) -> Iterator[Question]:
+    """Ask of every rule and budget of the policy's own whether some observation satisfies its guard."""
+    guarded: list[tuple[str, Leaf, Condition, Span]] = [
+        *((f"rule `{rule.name}`", Applies(rule.name), rule.when, rule.span) for rule in own_rules(policy)),
+        *((f"budget `{b.name}`", InScope(b.name), b.when, b.span) for b in own_budgets(policy)),
     ]
-    for kind, name, when, span in guarded:
+    for what, query, when, span in guarded:
 
         def findings(
-            prover: Prover, what: str = f"{kind} `{name}`", when: Condition = when, span: Span = span
+            prover: Prover, what: str = what, query: Leaf = query, when: Condition = when, span: Span = span
         ) -> Iterator[Diagnostic]:
-            return dead(prover, what, when, span)
+            if not prover.possible(query):
+                yield _finding(prover, what, span, contradiction(prover, when))
 
-        yield Question(f"{kind} `{name}` can apply", span, findings)
+        claim = f"{what} can apply"
+        yield Question(claim, span, findings, (Obligation(claim, policies_of(policy), query, "sat"),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,53 +43,63 @@ class Literal:
     holds: bool
 
 
-def dead(prover: Prover, what: str, when: Condition, span: Span) -> Iterator[Diagnostic]:
-    """Yield a finding if a guard never holds.
+def clash(prover: Prover, condition: Condition) -> tuple[Label, ...]:
+    """Return labels at the conditions that leave no observation, none of which can be spared."""
+    kinds = {attribute.name: attribute.type for attribute in prover.attributes}
+    spots = _by_spot(contradiction(prover, condition))
+    return tuple(Label(spot, _text(literals, kinds)) for spot, literals in spots.items())
 
-    Unsat iff no observation satisfies the guard; the finding names a smallest set
-    of its conditions that already cannot be met, found by leaving out one after
-    the other from the last to the first.
+
+def contradiction(prover: Prover, when: Condition) -> list[Literal]:
+    """Return conditions of a guard that contradict each other, none of which can be spared.
+
+    They are found by leaving out one after the other, from the last to the first:
+    what is left out counts as true.
     """
-    if not prover.possible(prover.encoding.condition(when)):
-        literals: list[Literal] = []
-        skeleton = _skeleton(when, literals, holds=True)
-        yield _finding(prover, what, span, _core(prover, skeleton, literals))
+    literals = list(_literals(when, holds=True))
+    kept = set(range(len(literals)))
+    for number in reversed(range(len(literals))):
+        without, counter = kept - {number}, iter(range(len(literals)))
+        relaxed = _relaxed(when, without, counter, holds=True)
+        if not _possible(prover, relaxed):
+            kept = without
+    return [literals[number] for number in sorted(kept)]
 
 
-def _switch(number: int) -> Term:
-    return z3.Bool(f"condition {number}")
+def _possible(prover: Prover, condition: Condition) -> bool:
+    space = Space(prover.attributes, (condition,))
+    try:
+        return space.possible(space.formula(condition))
+    except Undecided:
+        return True  # a condition that might be needed stays
 
 
-def _skeleton(condition: Condition, literals: list[Literal], *, holds: bool) -> Term:
-    """Return the guard over one switch per comparison, negations pushed inside, and collect the comparisons."""
+def _literals(condition: Condition, *, holds: bool) -> Iterator[Literal]:
+    """Yield the comparisons of a guard with negations pushed inside, from left to right."""
     if isinstance(condition, Not):
-        return _skeleton(condition.term, literals, holds=not holds)
-    if isinstance(condition, Admitted):
+        yield from _literals(condition.term, holds=not holds)
+    elif isinstance(condition, Atom):
+        yield Literal(condition, holds)
+    elif isinstance(condition, All | Any):
+        for term in condition.terms:
+            yield from _literals(term, holds=holds)
+    else:
         raise InternalError("a guard asks for its own decision")
-    if isinstance(condition, Atom):
-        literals.append(Literal(condition, holds))
-        return _switch(len(literals) - 1)
-    terms = [_skeleton(term, literals, holds=holds) for term in condition.terms]
-    return z3.And(terms) if isinstance(condition, Every) is holds else z3.Or(terms)
 
 
-def _core(prover: Prover, skeleton: Term, literals: Sequence[Literal]) -> list[Literal]:
-    """Return literals that contradict each other, none of which can be spared."""
-    terms = [prover.encoding.domain.atom(literal.atom) for literal in literals]
-    ties = [
-        z3.Implies(_switch(n), terms[n] if literal.holds else z3.Not(terms[n])) for n, literal in enumerate(literals)
-    ]
-    kept = list(range(len(literals)))
-    with prover.given(skeleton):
-        for number in reversed(range(len(literals))):
-            rest = [n for n in kept if n != number]
-            if not prover.possible(*(ties[n] for n in rest)):
-                kept = rest
-    return [literals[n] for n in kept]
+def _relaxed(condition: Condition, kept: set[int], counter: Iterator[int], *, holds: bool) -> Condition:
+    """Return the guard with negations pushed inside, where only the kept comparisons still ask for something."""
+    if isinstance(condition, Not):
+        return _relaxed(condition.term, kept, counter, holds=not holds)
+    if not isinstance(condition, All | Any):
+        literal = condition if holds else Not(condition)
+        return literal if next(counter) in kept else All(())
+    terms = tuple(_relaxed(term, kept, counter, holds=holds) for term in condition.terms)
+    return All(terms) if isinstance(condition, All) is holds else Any(terms)
 
 
-def _finding(prover: Prover, what: str, span: Span, core: list[Literal]) -> Diagnostic:
-    kinds = {attribute.name: attribute.type for attribute in prover.policy.taxonomy.attributes}
+def _finding(prover: Prover, what: str, span: Span, core: Sequence[Literal]) -> Diagnostic:
+    kinds = {attribute.name: attribute.type for attribute in prover.attributes}
     names = dict.fromkeys(literal.atom.attribute for literal in core)
     spots = _by_spot(core)
     reason = "its conditions contradict each other" if len(spots) > 1 else "its guard is never true"
@@ -100,12 +111,12 @@ def _finding(prover: Prover, what: str, span: Span, core: list[Literal]) -> Diag
             *(Label(spot, _text(literals, kinds)) for spot, literals in spots.items()),
             Label(span, "can never apply"),
         ),
-        notes=tuple(f"`{name}` is {_domain_text(kinds[name])}" for name in names),
+        notes=tuple(f"`{name}` is {domain_text(kinds[name])}" for name in names),
         help=(f"change one of these conditions, or take the {what.split(maxsplit=1)[0]} away",),
     )
 
 
-def _by_spot(core: list[Literal]) -> dict[Span, list[Literal]]:
+def _by_spot(core: Sequence[Literal]) -> dict[Span, list[Literal]]:
     """Gather literals by where they stand: an order over a category is several comparisons written as one."""
     spots: dict[Span, list[Literal]] = {}
     for literal in core:
@@ -116,10 +127,3 @@ def _by_spot(core: list[Literal]) -> dict[Span, list[Literal]]:
 def _text(literals: list[Literal], kinds: Mapping[str, Category | Numeric]) -> str:
     texts = [atom_text(li.atom, kinds[li.atom.attribute], holds=li.holds) for li in literals]
     return (" or " if literals[0].holds else " and ").join(texts)
-
-
-def _domain_text(kind: Category | Numeric) -> str:
-    if isinstance(kind, Category):
-        return "one of " + ", ".join(kind.values)
-    unit = f" {kind.unit}" if kind.unit else ""
-    return f"a {kind.kind} from {micro_text(kind.low)} to {micro_text(kind.high)}{unit}"
