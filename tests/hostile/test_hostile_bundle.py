@@ -15,6 +15,8 @@ from aqpolicy.bundle import (
     AttributeTable,
     BudgetTable,
     Bundle,
+    EvidenceTable,
+    ObligationTable,
     Row,
     Tables,
     decode_bundle,
@@ -28,14 +30,46 @@ from aqpolicy.trust import Keyring, SigningKey, canonical_json
 KEY = SigningKey.from_seed("author", bytes(range(32)))
 KEYRING = Keyring.of([("policy-author", KEY.verify_key)])
 ERROR = Row("deny", "error", (0,), (NO_LIMIT,), (0,), (), "an attribute is missing")
-SOME = Row("admit", "granted", (1_000_000,), (NO_LIMIT,), (1_000_000,), ("all",), "everything")
+SOME = Row("admit", "granted", (1_000_000,), (NO_LIMIT,), (1_000_000,), ("all",), "everything", (), (0, 2, 3))
+SLOPED = Row(
+    "modulate", "granted", (2_000_000,), (NO_LIMIT,), (2_000_000,), ("all",), "some", ((0, 0, 0, 1), (0, 0, 5, 0))
+)
+WAITS = Row("defer", "denied", (0,), (NO_LIMIT,), (0,), ("all",), "wait", (), (1,))
 BUNDLE = Bundle(
     tables=Tables(
         groups=("head",),
-        attributes=(AttributeTable("consensus", "numeric", (), (0, 500_000), 1_000_000, 1, (0, 1)),),
-        rows=(ERROR, SOME),
-        row_of_vector={1: 1},
-        budgets=(BudgetTable("any", (0,), 6_000_000, NO_LIMIT, 10**9, NO_LIMIT, "halt"),),
+        attributes=(
+            AttributeTable("consensus", "numeric", (), (0, 500_000), 1_000_000, 1, (0, 1)),
+            AttributeTable("phase", "category", ("warm", "main"), (), 0, 1, (0, 1), "run"),
+        ),
+        rows=(ERROR, SOME, SLOPED, WAITS),
+        row_of_vector={1: 1, 2: 2, 3: 3},
+        budgets=(
+            BudgetTable("any", (0,), 6_000_000, NO_LIMIT, 10**9, NO_LIMIT, "halt", (("surprisal", "step", 10**9),)),
+        ),
+        obligations=(
+            ObligationTable("frequency", "all", "seldom", {"groups": (0,), "steps": 10, "updates": 1}),
+            ObligationTable("defer", "all", "wait", {"epochs": 3}),
+            ObligationTable(
+                "verify",
+                "all",
+                "look",
+                {"amount": 1, "direction": "falls", "metric": "gold.auc", "remedy": "hold", "steps": 9},
+            ),
+            ObligationTable("promote", "all", "later", {"metric": "gold.auc", "op": ">=", "value": -1, "witnesses": 2}),
+        ),
+        requires=(
+            "amplify",
+            "deferral",
+            "evidence weighting",
+            "frequency limit",
+            "linear share",
+            "phases",
+            "promotion",
+            "surprisal per step",
+            "verification",
+        ),
+        evidence=EvidenceTable((("authority", (("board", 1),)),), ("session",), 0, 9),
     ),
     policy_name="p",
     policy_version="1.0.0",
@@ -47,6 +81,10 @@ BUNDLE = Bundle(
 )
 PAYLOAD = encode_bundle(BUNDLE)
 FILE = seal_bundle(PAYLOAD, [KEY])
+
+
+def test_the_bundle_that_is_spoiled_below_is_a_good_one() -> None:
+    assert decode_bundle(PAYLOAD).tables == BUNDLE.tables
 
 
 @pytest.mark.parametrize("position", range(0, len(FILE), 7))
@@ -136,8 +174,9 @@ def test_a_missing_member_is_refused(path: tuple[str | int, ...]) -> None:
     ("path", "value"),
     [
         (("tables", "vectors", "1"), 0),
-        (("tables", "vectors", "1"), 2),
+        (("tables", "vectors", "1"), 4),
         (("tables", "rows", 1, "shares"), [1_000_001]),
+        (("tables", "rows", 2, "shares"), [100_000_001]),
         (("tables", "rows", 1, "shares"), [-1]),
         (("tables", "rows", 1, "shares"), [0]),
         (("tables", "rows", 1, "shares"), [1_000_000, 1_000_000]),
@@ -155,8 +194,67 @@ def test_a_missing_member_is_refused(path: tuple[str | int, ...]) -> None:
         (("tables", "groups"), ["head", "head"]),
         (("parameters",), []),
         (("parameters",), [[["w", [1]], ["w", [1]]]]),
-        (("language",), 2),
-        (("format",), "aqpolicy bundle 2"),
+        (("language",), 99),
+        (("format",), "aqpolicy bundle 1"),
+        (("tables", "attributes"), []),
+        (("tables", "attributes", 0, "origin"), "elsewhere"),
+        (("tables", "attributes", 0, "origin"), "run"),
+        (("tables", "rows", 0, "obligations"), [0]),
+        (("tables", "rows", 1, "obligations"), [1]),
+        (("tables", "rows", 1, "obligations"), [0, 1]),
+        (("tables", "rows", 1, "obligations"), [2, 0]),
+        (("tables", "rows", 1, "obligations"), [0, 0]),
+        (("tables", "rows", 1, "obligations"), [4]),
+        (("tables", "rows", 1, "obligations"), [-1]),
+        (("tables", "rows", 1, "effect"), "modulate"),
+        (("tables", "rows", 1, "effect"), "defer"),
+        (("tables", "rows", 1, "charged"), [999_999]),
+        (("tables", "rows", 1, "norms"), [5]),
+        (("tables", "rows", 2, "effect"), "admit"),
+        (("tables", "rows", 2, "linear"), [[1, 0, 0, 1]]),
+        (("tables", "rows", 2, "linear"), [[-1, 0, 0, 1]]),
+        (("tables", "rows", 2, "linear"), [[0, 1, 0, 1]]),
+        (("tables", "rows", 2, "linear"), [[0, 2, 0, 1]]),
+        (("tables", "rows", 2, "linear"), [[0, 0, 0]]),
+        (("tables", "rows", 2, "linear"), [[0, 0, 5, 0], [0, 0, 0, 1]]),
+        (("tables", "rows", 2, "linear"), [[0, 0, 0, 1], [0, 0, 0, 1]]),
+        (("tables", "rows", 3, "linear"), [[0, 0, 0, 1]]),
+        (("tables", "rows", 3, "obligations"), []),
+        (("tables", "rows", 3, "obligations"), [0]),
+        (("tables", "rows", 3, "obligations"), [1, 2]),
+        (("tables", "rows", 3, "effect"), "deny"),
+        (("tables", "rows", 3, "cause"), "default"),
+        (("tables", "rows", 3, "shares"), [1_000_000]),
+        (("tables", "budgets", 0, "groups"), [0, 0]),
+        (("tables", "budgets", 0, "meters"), [["surprisal", "epoch", 1]]),
+        (("tables", "budgets", 0, "meters"), [["surprisal", "step", 1], ["surprisal", "step", 2]]),
+        (("tables", "budgets", 0, "meters"), [["surprisal", "step", 1], ["drift", "run", 2]]),
+        (("tables", "budgets", 0, "meters"), [["patience", "step", 1]]),
+        (("tables", "budgets", 0, "meters"), [["surprisal", "year", 1]]),
+        (("tables", "budgets", 0, "meters"), [["surprisal", "step", -1]]),
+        (("tables", "budgets", 0, "meters"), [["drift", "run", 1]]),
+        (("tables", "evidence"), {}),
+        (("tables", "evidence", "floor"), 10),
+        (("tables", "evidence", "independent_by"), ["session", "session"]),
+        (("tables", "evidence", "weights"), [["authority", [["board", -1]]]]),
+        (("tables", "evidence", "weights"), [["authority", [["board", 1], ["board", 2]]]]),
+        (("tables", "evidence", "weights"), [["authority", []], ["authority", []]]),
+        (("tables", "obligations", 0, "kind"), "favour"),
+        (("tables", "obligations", 0, "kind"), "defer"),
+        (("tables", "obligations", 0, "parameters", "groups"), [1]),
+        (("tables", "obligations", 0, "parameters", "groups"), [0, 0]),
+        (("tables", "obligations", 0, "parameters", "steps"), 0),
+        (("tables", "obligations", 1, "parameters", "epochs"), -1),
+        (("tables", "obligations", 2, "parameters", "direction"), "sideways"),
+        (("tables", "obligations", 2, "parameters", "remedy"), "ignore"),
+        (("tables", "obligations", 3, "parameters", "op"), "!="),
+        (("tables", "obligations", 3, "parameters", "witnesses"), -1),
+        (("tables", "requires"), BUNDLE.tables.requires[::-1]),
+        (("tables", "requires"), [*BUNDLE.tables.requires, "verification"]),
+        *(
+            (("tables", "requires"), [one for one in BUNDLE.tables.requires if one != left])
+            for left in BUNDLE.tables.requires
+        ),
     ],
     ids=str,
 )

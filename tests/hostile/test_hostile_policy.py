@@ -14,7 +14,7 @@ from support.policy_text import RADIOLOGY, SMALL
 
 from aqpolicy.diagnostics import Diagnostic, Source, render_all
 from aqpolicy.errors import PolicyError
-from aqpolicy.model import load_policy
+from aqpolicy.pipeline import Pipeline
 from aqpolicy.shipped import grammar_text
 
 MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,23 +22,21 @@ GRAMMAR = Lark(grammar_text(), parser="lalr", maybe_placeholders=True)
 
 
 def answer(text: str) -> tuple[str, ...]:
-    """Load a text; return the codes of what is wrong, having drawn it all."""
+    """Check a text; return the codes of what is said of it, having drawn it all."""
     source = Source("hostile.aqp", text)
     found = problems(source)
-    if found is None:
+    if not found:
         return ()
-    assert found
     assert all(each.labels for each in found), "never a finding without a place"
     assert render_all(found, source)
     return tuple(each.code for each in found)
 
 
-def problems(source: Source) -> tuple[Diagnostic, ...] | None:
+def problems(source: Source) -> tuple[Diagnostic, ...]:
     try:
-        load_policy(source)
+        return Pipeline(source).findings
     except PolicyError as error:
         return error.diagnostics
-    return None
 
 
 @MANY

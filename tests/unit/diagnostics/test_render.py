@@ -7,7 +7,18 @@ import re
 
 import pytest
 
-from aqpolicy.diagnostics import CODES, Diagnostic, Label, Source, Span, closest, did_you_mean, render, wants_color
+from aqpolicy.diagnostics import (
+    CODES,
+    Diagnostic,
+    Label,
+    Source,
+    Span,
+    closest,
+    did_you_mean,
+    render,
+    render_all,
+    wants_color,
+)
 from aqpolicy.diagnostics.suggest import edit_distance
 
 TEXT = "rule one\n  when a\n  admit full\nrule two\n"
@@ -57,6 +68,45 @@ def test_a_long_label_is_cut_and_says_so() -> None:
 def test_a_place_in_another_file_is_named() -> None:
     labels = (Label(at("two"), "here"), Label(at("one", "other.aqp"), "elsewhere"))
     assert "::: other.aqp:1:6 elsewhere" in render(Diagnostic("AQ301", "error", "m", labels), SOURCE)
+
+
+def test_every_file_at_hand_is_drawn_with_its_lines() -> None:
+    other = Source("lib/other.aqp", "# shared\n\ndefine a = anything\n")
+    far = Label(Span("lib/other.aqp", 10, 18, 3, 1), "defined here")
+    labels = (Label(at("two"), "here"), far, Label(at("one", "third.aqp"), "no text of this"), Label(at("one"), "too"))
+    drawn = render(Diagnostic("AQ301", "error", "m", labels, ("a note",)), [SOURCE, other])
+    assert drawn == (
+        "error[AQ301]: m\n"
+        " --> p.aqp:4:6\n"
+        "  |\n"
+        "1 | rule one\n"
+        "  |      --- too\n"
+        "...\n"
+        "4 | rule two\n"
+        "  |      ^^^ here\n"
+        "  |\n"
+        " ::: lib/other.aqp:3:1\n"
+        "  |\n"
+        "3 | define a = anything\n"
+        "  | -------- defined here\n"
+        " ::: third.aqp:1:6 no text of this\n"
+        "  |\n"
+        "  = note: a note"
+    )
+
+
+def test_the_primary_place_may_be_in_any_file() -> None:
+    other = Source("other.aqp", TEXT)
+    drawn = render(Diagnostic("AQ301", "error", "m", (Label(at("two", "other.aqp"), "here"),)), (SOURCE, other))
+    assert " --> other.aqp:4:6\n" in drawn
+    assert "4 | rule two\n  |      ^^^ here" in drawn
+
+
+def test_one_source_and_several_of_one_are_drawn_alike() -> None:
+    diagnostics = [Diagnostic("AQ301", "error", "m", (Label(at("two"), "here"),))] * 2
+    drawn = render_all(diagnostics, SOURCE)
+    assert drawn == render_all(diagnostics, iter([SOURCE])) == render_all(diagnostics, {SOURCE.name: SOURCE})
+    assert render_all(diagnostics, SOURCE).count("error[AQ301]") == 2
 
 
 def test_a_diagnostic_without_a_place_is_one_line() -> None:
