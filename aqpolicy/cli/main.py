@@ -16,20 +16,32 @@ from typing import Final, NoReturn
 from aqpolicy import LANGUAGE_VERSION, __version__
 from aqpolicy.errors import AnalysisError, AqpolicyError, InternalError, PolicyError
 
-COMMANDS: Final = ("check", "compile", "inspect", "describe", "keys", "log", "trace", "revoke", "report", "demo")
-
 SUMMARIES: Final = {
+    "new": "start a policy from an example",
+    "fmt": "write policies in their one layout",
     "check": "prove a policy free of conflicts and unbounded learning",
-    "compile": "turn a policy into a signed bundle for one model",
-    "inspect": "show what a bundle admits",
+    "explain": "say what a finding means and what to do about it",
+    "test": "run the test cases of policies",
+    "why": "show what decides for one observation",
+    "diff": "prove two policies equal, or list what became more and less permissive",
+    "doc": "write a policy as a page for the people who sign it",
+    "lock": "pin the files that policies import",
     "describe": "write the description of a model that a policy is bound to",
     "keys": "make signing keys and keyrings",
+    "compile": "turn a policy into a signed bundle for one model",
+    "sign": "add a signature to a bundle",
+    "verify": "check the signatures of a bundle",
+    "inspect": "show what a bundle admits",
     "log": "verify and show the lineage log of a run",
     "trace": "follow a behaviour back to updates and annotators",
     "revoke": "show what a model learned from a source that is withdrawn",
     "report": "write the evidence of a run as a page",
     "demo": "train a small governed model from beginning to end",
+    "version": "name the versions of everything that a result depends on",
 }
+"""What each command does, in the order of a user's work: write, prove, bind and sign, train, answer for it."""
+
+COMMANDS: Final = tuple(SUMMARIES)
 
 TRAINING: Final = ("torch", "numpy")
 """What the core installation does without."""
