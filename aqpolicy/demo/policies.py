@@ -35,18 +35,18 @@ def copy_policies(work: Workspace) -> dict[str, Pipeline]:
 
 
 def findings_of(pipeline: Pipeline) -> tuple[Diagnostic, ...]:
-    """Return what is wrong with a policy."""
+    """Return what is wrong with a policy: its errors, without notes and accepted warnings."""
     try:
-        return pipeline.result.findings
+        found = pipeline.findings
     except PolicyError as error:
-        return error.diagnostics
+        found = error.diagnostics
+    return tuple(finding for finding in found if finding.severity == "error")
 
 
 def part_of(pipeline: Pipeline, title: str, note: str) -> PolicyPart:
     """Return what the report shows of a policy."""
     findings = findings_of(pipeline)
-    errors = sum(finding.severity == "error" for finding in findings)
-    verdict = f"{errors} errors" if errors else f"{len(pipeline.result.proved)} claims proved"
+    verdict = f"{len(findings)} errors" if findings else f"{len(pipeline.result.proved)} claims proved"
     return PolicyPart(title, pipeline.source.text, findings, verdict, note)
 
 

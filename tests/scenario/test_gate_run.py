@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from support.gating import binding, budget, tables
 from torch import nn
 from torch.nn import functional
 
-from aqpolicy.bundle import Bundle, Tables, encode_bundle, seal_bundle
-from aqpolicy.errors import BudgetExhaustedError
+from aqpolicy.bundle import Bundle, Tables, capabilities, encode_bundle, seal_bundle
+from aqpolicy.errors import BudgetExhaustedError, BundleError
 from aqpolicy.gate import SketchPlan, attach
 from aqpolicy.lineage import LineageReader, verify_log
 from aqpolicy.provenance import Credential, Field, Observation, Session, issue_manifest, load_manifest
@@ -180,3 +181,40 @@ def test_an_auditor_derives_every_row_again(tmp_path: Path, on_exhaust: str, rec
     assert {"limit per update", "loss not finite"} < set(report.exceptions)
     assert report.spent == gate.totals.spent
     assert all(residual < 1e-4 for residual in report.worst_residual.values())
+
+
+def test_a_bundle_that_asks_for_more_than_the_gate_enforces_is_not_attached(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+    table = replace(tables(ROWS), requires=("deferral", "share", "telepathy"))
+    _, log = signed(tmp_path, net, table)
+    with pytest.raises(BundleError, match="does not enforce: deferral, telepathy"):
+        attach(
+            net,
+            torch.optim.SGD(net.parameters(), lr=0.1),
+            bundle=tmp_path / "policy.aqb",
+            manifest=tmp_path / "labels.aqm",
+            keyring=tmp_path / "keyring.json",
+            lineage=tmp_path / "run",
+            log_key=log,
+        )
+    assert not (tmp_path / "run").exists()
+    assert all("forward" not in vars(module) for module in net.modules())
+
+
+def test_a_run_of_a_gate_that_enforced_more_is_not_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+    keyring, log = signed(tmp_path, net, replace(tables(ROWS), requires=("norm", "share")))
+    gate = attach(
+        net,
+        torch.optim.SGD(net.parameters(), lr=0.1),
+        bundle=tmp_path / "policy.aqb",
+        manifest=tmp_path / "labels.aqm",
+        keyring=keyring,
+        lineage=tmp_path / "run",
+        log_key=log,
+    )
+    gate.close()
+    audit_run(tmp_path / "run", keyring)
+    monkeypatch.setattr(capabilities, "ENFORCED", frozenset({"share"}))
+    with pytest.raises(BundleError, match="does not enforce: norm"):
+        audit_run(tmp_path / "run", keyring)
