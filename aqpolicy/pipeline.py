@@ -22,6 +22,8 @@ from aqpolicy.compiler.demands import beyond_the_gate, features, unenforceable
 from aqpolicy.diagnostics import Diagnostic, Source
 from aqpolicy.errors import InternalError, PolicyError
 from aqpolicy.library.lock import relative_name, source_digest
+from aqpolicy.lint.linter import leveled
+from aqpolicy.lint.settings import Level
 from aqpolicy.model import Alone, Library, Stack, gather, resolve_stack
 from aqpolicy.model.policy import Category, Policy, Taxonomy
 from aqpolicy.semantics import Decision, evaluate
@@ -33,17 +35,25 @@ from aqpolicy.trust import canonical_json, digest_text, sha256
 class Pipeline:
     """The steps for one source; every property raises what its step finds wrong."""
 
-    def __init__(self, source: Source, library: Library | None = None, settings: CheckSettings | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        library: Library | None = None,
+        settings: CheckSettings | None = None,
+        levels: Mapping[str, Level] | None = None,
+    ) -> None:
         """Nothing is read yet.
 
         Args:
             source: The policy's own file.
             library: Finds what it imports and extends; without one it stands alone.
             settings: What the checker may be told beside the policy.
+            levels: The level of each code that a project does not leave at its own.
         """
         self.source = source
         self._library = _Remembering(library or Alone())
         self.settings = settings or CheckSettings()
+        self._levels = levels or {}
 
     @cached_property
     def tree(self) -> Tree:
@@ -72,9 +82,9 @@ class Pipeline:
 
     @cached_property
     def findings(self) -> tuple[Diagnostic, ...]:
-        """Everything that is to be said of the policy, failed test cases among it."""
+        """Everything that is to be said of the policy, failed test cases among it, at the levels of the project."""
         failed = (finding for case in run_cases(self.policy, self.settings) for finding in case.findings)
-        return (*self.result.findings, *failed)
+        return tuple(leveled((*self.result.findings, *failed), self._levels))
 
     @cached_property
     def compilation(self) -> Compilation:

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     source, settings = read_source(args.file), find_settings()
     keys = [load_signing_key(path) for path in args.key]
-    pipeline = Pipeline(source, library(source, settings), check_settings(settings))
+    pipeline = Pipeline(source, library(source, settings), check_settings(settings), settings.levels)
     try:
         payload = pipeline.payload(read_bytes(args.model))
     except PolicyError as error:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from aqpolicy.trust import replace_file
 
     source, settings = read_source(args.policy), find_settings()
-    pipeline = Pipeline(source, library(source, settings), check_settings(settings))
+    pipeline = Pipeline(source, library(source, settings), check_settings(settings), settings.levels)
     try:
         page = _rendered(sheet_of(pipeline), args.format)
     except PolicyError as error:

@@ -96,6 +96,19 @@ def test_check_ends_with_3_where_a_question_is_left_open(
     assert not (folder / "x.aqb").exists()
 
 
+def test_check_and_compile_agree_on_a_level_that_the_project_lowers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = '\nrule copy when review is rejected\n  deny head because "again"\n'
+    (folder / "copied.aqp").write_text(Path(POLICY).read_text(encoding="utf-8") + copy, encoding="utf-8")
+    monkeypatch.chdir(folder)
+    assert main(["check", "copied.aqp"]) == compile_to(folder, "copied.aqp") == 1
+    assert not (folder / "x.aqb").exists()
+    (folder / "aqpolicy.toml").write_text('[levels]\nAQ306 = "warning"\n', encoding="utf-8")
+    assert main(["check", "copied.aqp"]) == compile_to(folder, "copied.aqp") == 0
+    assert "warning[AQ306]" in capsys.readouterr().out
+
+
 def test_an_unreadable_policy_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "none.aqp"]) == 2
     assert capsys.readouterr().err.startswith("aqpolicy: error: cannot read")
