@@ -33,7 +33,9 @@ def read_source(file: str) -> Source:
     Raises:
         InputError: It cannot be read as UTF-8 text.
     """
-    return _source(file, read_bytes(file))
+    from aqpolicy.library import read_source as read
+
+    return read(file)
 
 
 def read_stdin(name: str) -> Source:
@@ -45,7 +47,12 @@ def read_stdin(name: str) -> Source:
     Raises:
         InputError: It is not UTF-8 text.
     """
-    return _source(name, sys.stdin.buffer.read())
+    from aqpolicy.diagnostics import Source
+
+    try:
+        return Source(name, sys.stdin.buffer.read().decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"`{name}` is not UTF-8 text") from error
 
 
 def read_bytes(file: str) -> bytes:
@@ -130,15 +137,6 @@ def files_in(name: str) -> Iterator[str]:
 
 def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _source(name: str, data: bytes) -> Source:
-    from aqpolicy.diagnostics import Source
-
-    try:
-        return Source(name, data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"`{name}` is not UTF-8 text") from error
 
 
 def counts(findings: Iterable[Diagnostic]) -> str:

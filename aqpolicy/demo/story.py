@@ -146,7 +146,9 @@ def _policy(story: Story) -> None:
     screen.chapter("Policy: what may be learned from whom, and how deep")
     story.pipelines = policies.copy_policies(story.work)
     for name in ("radiology", "open"):
-        screen.say(f"policies/{name}.aqp: {len(story.pipelines[name].result.proved)} claims proved, no finding")
+        pipeline = story.pipelines[name]
+        errors = len(policies.findings_of(pipeline)) or "no"
+        screen.say(f"policies/{name}.aqp: {len(pipeline.result.proved)} claims proved, {errors} errors")
     broken = story.pipelines["broken"]
     findings = policies.findings_of(broken)
     screen.say(f"policies/broken.aqp, its sibling with two mistakes, has {len(findings)} findings:")
