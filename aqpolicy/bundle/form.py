@@ -8,16 +8,17 @@ at something, no row contradicts itself, and no feature is used that is not aske
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Final, Literal
 
-from aqpolicy.bundle.capabilities import ATTRIBUTE_FEATURES, OBLIGATION_FEATURES, meter_feature
+from aqpolicy.bundle.capabilities import meter_feature
+from aqpolicy.bundle.consistency import check_tables
 from aqpolicy.bundle.fields import LARGEST_TEXT, a_text, an_object, choice, integer, items, members, refuse, unique
 from aqpolicy.bundle.tables import (
     CAUSES,
+    COMPARISONS,
     EFFECTS,
-    ERROR_ROW,
     EXHAUSTS,
     LARGEST_SHARE,
     NO_LIMIT,
@@ -28,9 +29,9 @@ from aqpolicy.bundle.tables import (
     EvidenceTable,
     ObligationTable,
     Row,
+    StageTable,
     Tables,
 )
-from aqpolicy.units import MICRO
 
 _KINDS: Final[tuple[Literal["category", "numeric"], ...]] = ("category", "numeric")
 _METERS: Final = ("surprisal", "movement", "drift")
@@ -49,13 +50,17 @@ def encode_tables(tables: Tables) -> dict[str, object]:
         "evidence": None if tables.evidence is None else _fields(tables.evidence),
         "groups": tables.groups,
         "obligations": [_fields(obligation) for obligation in tables.obligations],
+        "phases": tables.phases,
         "requires": tables.requires,
         "rows": [_fields(row) for row in tables.rows],
+        "stages": [_fields(stage) for stage in tables.stages],
         "vectors": {format(vector, "x"): row for vector, row in tables.row_of_vector.items()},
     }
 
 
-def _fields(table: AttributeTable | BudgetTable | EvidenceTable | ObligationTable | Row) -> dict[str, object]:
+def _fields(
+    table: AttributeTable | BudgetTable | EvidenceTable | ObligationTable | Row | StageTable,
+) -> dict[str, object]:
     return {name: getattr(table, name) for name in table.__slots__}
 
 
@@ -65,7 +70,8 @@ def decode_tables(value: object) -> Tables:
     Raises:
         MalformedBundleError: It returns no such thing.
     """
-    m = members(value, "attributes budgets evidence groups obligations requires rows vectors", "the tables")
+    names = "attributes budgets evidence groups obligations phases requires rows stages vectors"
+    m = members(value, names, "the tables")
     rows = items(m["rows"], _row)
     tables = Tables(
         groups=unique(items(m["groups"], a_text), "a group"),
@@ -78,8 +84,10 @@ def decode_tables(value: object) -> Tables:
         obligations=items(m["obligations"], _obligation),
         requires=unique(items(m["requires"], a_text), "a feature"),
         evidence=None if m["evidence"] is None else _evidence(m["evidence"]),
+        phases=unique(items(m["phases"], a_text), "a phase"),
+        stages=items(m["stages"], _stage),
     )
-    _check(tables)
+    check_tables(tables)
     return tables
 
 
@@ -181,15 +189,25 @@ def _parameters(kind: str, value: object) -> Mapping[str, str | int | tuple[int,
             "direction": choice(m["direction"], ("falls", "rises")),
             "metric": a_text(m["metric"]),
             "remedy": choice(m["remedy"], ("rollback", "halt", "hold")),
-            "steps": integer(m["steps"], 0),
+            "steps": integer(m["steps"], 1),
         }
     m = members(value, "metric op value witnesses", "a promotion")
     return {
         "metric": a_text(m["metric"]),
-        "op": choice(m["op"], ("=", "<", "<=", ">", ">=")),
+        "op": choice(m["op"], COMPARISONS),
         "value": integer(m["value"]),
         "witnesses": integer(m["witnesses"], 0),
     }
+
+
+def _stage(value: object) -> StageTable:
+    m = members(value, "name requires", "a stage")
+    return StageTable(a_text(m["name"]), items(m["requires"], _certification))
+
+
+def _certification(value: object) -> tuple[str, str, int]:
+    metric, op, amount = items(value, lambda part: part, 3)
+    return a_text(metric), choice(op, COMPARISONS), integer(amount)
 
 
 def _evidence(value: object) -> EvidenceTable:
@@ -216,80 +234,3 @@ def _weights(value: object) -> tuple[str, tuple[tuple[str, int], ...]]:
 def _weight(value: object) -> tuple[str, int]:
     name, weight = items(value, lambda part: part, 2)
     return a_text(name), integer(weight, 0)
-
-
-# ---- The tables together
-
-
-def _check(tables: Tables) -> None:
-    groups = len(tables.groups)
-    if not groups or not tables.attributes or not tables.rows or tables.rows[ERROR_ROW].cause != "error":
-        refuse("it has no depth group, no attribute or no error row")
-    unique([table.name for table in tables.attributes], "an attribute")
-    unique([budget.name for budget in tables.budgets], "a budget")
-    covered = [budget.groups for budget in tables.budgets]
-    covered += [_frequency_groups(obligation) for obligation in tables.obligations]
-    if any(list(found) != sorted(set(found)) or max(found, default=0) >= groups for found in covered):
-        refuse("a budget or a frequency limit covers a group that is not there, or one twice")
-    if list(tables.requires) != sorted(tables.requires) or not _used(tables) <= set(tables.requires):
-        refuse("it does not ask for all the features that it uses, in order")
-    for row in tables.rows:
-        _check_row(row, tables)
-
-
-def _frequency_groups(obligation: ObligationTable) -> tuple[int, ...]:
-    groups = obligation.parameters.get("groups", ())
-    return groups if isinstance(groups, tuple) else ()
-
-
-def _used(tables: Tables) -> set[str]:
-    """Return the features that the tables themselves show to be used, beyond those that every gate has had."""
-    used = {ATTRIBUTE_FEATURES.get(table.name, "") for table in tables.attributes if table.origin != "manifest"}
-    used |= {meter_feature(meter, window) for budget in tables.budgets for meter, window, _ in budget.meters}
-    used |= {OBLIGATION_FEATURES[obligation.kind] for obligation in tables.obligations}
-    used |= {"linear share"} if any(row.linear for row in tables.rows) else set()
-    used |= {"amplify"} if any(max(row.shares, default=0) > MICRO for row in tables.rows) else set()
-    return used | ({"evidence weighting"} if tables.evidence is not None else set())
-
-
-def _check_row(row: Row, tables: Tables) -> None:
-    groups = len(tables.groups)
-    if (len(row.shares), len(row.norms), len(row.charged)) != (groups, groups, len(tables.budgets)):
-        refuse("a row has not one number per group and budget")
-    granted = any(row.shares)
-    if granted is not (row.cause == "granted") or granted is not (row.effect in ("modulate", "admit")):
-        refuse("a row's shares contradict its cause or effect")
-    whole = set(row.shares) == {MICRO} and max(row.norms) == NO_LIMIT
-    if granted and whole is not (row.effect == "admit"):
-        refuse("a row's shares and norms contradict its effect")
-    _check_charges(row, tables.budgets)
-    _check_linear(row, tables)
-    _check_obligations(row, tables.obligations)
-
-
-def _check_charges(row: Row, budgets: Sequence[BudgetTable]) -> None:
-    for budget, share in zip(budgets, row.charged, strict=True):
-        if share not in (0, max((row.shares[group] for group in budget.groups), default=0)):
-            refuse(f"a row charges budget `{budget.name}` another share than it admits")
-
-
-def _check_linear(row: Row, tables: Tables) -> None:
-    if list(row.linear) != sorted(set(row.linear)):
-        refuse("the linear limits of a row do not ascend")
-    for group, attribute, _, _ in row.linear:
-        if group >= len(tables.groups) or not row.shares[group]:
-            refuse("a linear limit is of a group that is closed or not there")
-        if attribute >= len(tables.attributes) or tables.attributes[attribute].kind != "numeric":
-            refuse("a linear limit is in an attribute that is no number or not there")
-
-
-def _check_obligations(row: Row, obligations: Sequence[ObligationTable]) -> None:
-    numbers = list(row.obligations)
-    if numbers != sorted(set(numbers)) or (numbers and numbers[-1] >= len(obligations)):
-        refuse("the obligations of a row do not ascend, or are not there")
-    waits = {obligations[number].kind == "defer" for number in numbers}
-    deferred = row.effect == "defer"
-    if waits not in ([{True}] if deferred else [{False}, set()]) or (numbers and not deferred and not any(row.shares)):
-        refuse("a row's obligations contradict its effect")
-    if deferred and row.cause != "denied":
-        refuse("a row defers and is not denied")

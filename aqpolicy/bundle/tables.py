@@ -38,6 +38,7 @@ CAUSES: Final[tuple[Cause, ...]] = ("granted", "denied", "default", "error")
 ORIGINS: Final[tuple[Origin, ...]] = ("manifest", "evidence", "run")
 OBLIGATION_KINDS: Final[tuple[ObligationKind, ...]] = ("frequency", "defer", "verify", "promote")
 EXHAUSTS: Final[tuple[Exhaust, ...]] = ("deny", "defer", "attenuate", "halt")
+COMPARISONS: Final = ("=", "<", "<=", ">", ">=")
 
 ERROR_ROW: Final = 0
 """Row of everything that cannot be decided; it denies every group."""
@@ -149,6 +150,15 @@ class BudgetTable:
 
 
 @dataclass(frozen=True, slots=True)
+class StageTable:
+    """A stage of the run, and what must hold of metrics before the run may enter it."""
+
+    name: str
+    requires: tuple[tuple[str, str, int], ...] = ()
+    """Metric, comparison (one of `COMPARISONS`), millionths; all of them must hold."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tables:
     """All tables of one policy."""
 
@@ -162,6 +172,10 @@ class Tables:
     requires: tuple[str, ...] = ()
     """Features that a gate must enforce (`aqpolicy.bundle.capabilities`), sorted."""
     evidence: EvidenceTable | None = None
+    phases: tuple[str, ...] = ()
+    """What the run goes through by plan, in the order declared; the first is where it begins."""
+    stages: tuple[StageTable, ...] = ()
+    """What the run goes through by certification, in the order declared; the first is where it begins."""
 
     def row_of(self, attributes: Mapping[str, object]) -> int:
         """Return the row number for an observation's attributes.

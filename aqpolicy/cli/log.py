@@ -133,14 +133,15 @@ def _chosen(reader: LineageReader, args: argparse.Namespace) -> Iterator[str]:
                 yield prefix + _row(row, groups, budgets)
 
 
+_NORMS = {-1.0: "not finite", -2.0: "not measured"}
+"""What stands in the log in place of a norm."""
+
+
 def _row(row: Row, groups: list[str], budgets: list[str]) -> str:
-    from aqpolicy.lineage import NO_SURPRISAL, NOT_FINITE
+    from aqpolicy.lineage import NO_SURPRISAL
 
     nats = "not finite" if row.surprisal == NO_SURPRISAL else f"{micro_text(row.surprisal)} nat"
-    norms = " ".join(
-        f"{name}=" + ("not finite" if norm == NOT_FINITE else f"{norm:.4g}")
-        for name, norm in zip(groups, row.norms, strict=True)
-    )
+    norms = " ".join(f"{name}=" + _NORMS.get(norm, f"{norm:.4g}") for name, norm in zip(groups, row.norms, strict=True))
     charges = " ".join(f"{name}={micro_text(c)}" for name, c in zip(budgets, row.charges, strict=True) if c)
     lowered = " ".join(
         f"{groups[group]}={micro_text(share)} ({_reason(code)})" for group, code, share in row.exceptions

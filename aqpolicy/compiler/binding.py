@@ -1,7 +1,8 @@
 """Bind the depth groups of a policy to the parameters of one model.
 
-Every parameter belongs to exactly one group, or the policy does not fit the
-model. All that does not fit is reported at once.
+Every parameter belongs to one group, or the policy does not fit the model; one
+that modules of several groups share belongs to each of them. All that does not
+fit is reported at once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from math import prod
 
-from aqpolicy.bundle import MIXING_MODULES, SUPPORTED_MODULES, Parameter
+from aqpolicy.bundle import MIXING_MODULES, Parameter
 from aqpolicy.compiler.claims import Claim, Claims
 from aqpolicy.compiler.demands import Demand
 from aqpolicy.compiler.description import ModelDescription, ModuleEntry, ParameterEntry
@@ -26,42 +27,45 @@ def bind(policy: Policy, model: ModelDescription) -> Binding:
     """Return each depth group's parameters.
 
     Raises:
-        PolicyError: Groups and parameters do not match one to one (AQ320), or a
-            governed module cannot be gated exactly (AQ321).
+        PolicyError: Groups and parameters do not match (AQ320), or a governed module
+            mixes the examples of a batch (AQ321).
     """
     claims = Claims(policy, model)
     findings = (
         *_nothing_named(claims, model),
         *_nothing_left(policy, model, claims),
-        *_not_in_one_group(policy, model, claims),
-        *_cannot_be_gated(model, claims),
+        *_without_a_home(policy, model, claims),
+        *_mixing(model, claims),
     )
     if findings:
         raise PolicyError(findings)
+    homes = [(claims.homes(parameter), parameter.shape) for parameter in model.parameters]
     return tuple(
-        tuple((p.name, p.shape) for p in model.parameters if claims.owner(p) == group.name) for group in policy.groups
+        tuple((names[group.name], shape) for names, shape in homes if group.name in names) for group in policy.groups
     )
 
 
 def parameter_counts(policy: Policy, model: ModelDescription) -> dict[str, int]:
-    """Return how many numbers each depth group governs; parameters that no group has to itself are left out."""
+    """Return how many numbers each depth group governs, those that it shares with another group among them."""
     claims, counts = Claims(policy, model), dict.fromkeys(policy.group_names, 0)
     for parameter in model.parameters:
-        owner = claims.owner(parameter)
-        if owner is not None:
-            counts[owner] += prod(parameter.shape)
+        for group in claims.homes(parameter):
+            counts[group] += prod(parameter.shape)
     return counts
 
 
 def ties(policy: Policy, model: ModelDescription) -> tuple[Demand, ...]:
     """Return what binding a policy to a model asks of the gate beyond the policy's own demands."""
     claims = Claims(policy, model)
-    tied = (parameter for parameter in model.parameters if parameter.also)
-    spans = (claim.part.span for parameter in tied for claim in claims.on_parameter(parameter))
-    return tuple(Demand("tied parameters", span) for span in dict.fromkeys(spans))
+    tied = [parameter for parameter in model.parameters if parameter.also]
+    across = [parameter for parameter in tied if len(claims.homes(parameter)) > 1]
+    asked = [("tied parameters", parameter) for parameter in tied]
+    asked += [("parameters tied across groups", parameter) for parameter in across]
+    places = ((feature, claim.part.span) for feature, parameter in asked for claim in claims.on_parameter(parameter))
+    return tuple(Demand(feature, span) for feature, span in dict.fromkeys(places))
 
 
-# ---- AQ320: groups and parameters match one to one
+# ---- AQ320: every parameter has its group, and every group its parameters
 
 
 def _nothing_named(claims: Claims, model: ModelDescription) -> Iterator[Diagnostic]:
@@ -117,13 +121,13 @@ def _nothing_left(policy: Policy, model: ModelDescription, claims: Claims) -> It
             )
 
 
-def _not_in_one_group(policy: Policy, model: ModelDescription, claims: Claims) -> Iterator[Diagnostic]:
-    """Yield a finding per run of parameters that are in no group or in several for the same reason."""
+def _without_a_home(policy: Policy, model: ModelDescription, claims: Claims) -> Iterator[Diagnostic]:
+    """Yield a finding per run of parameters that no group claims, or several by one name, for the same reason."""
 
     def reason(parameter: ParameterEntry) -> tuple[tuple[str, ...], tuple[Claim, ...]]:
         return parameter.modules, claims.on_parameter(parameter)
 
-    strays = [parameter for parameter in model.parameters if claims.owner(parameter) is None]
+    strays = [parameter for parameter in model.parameters if not claims.homes(parameter)]
     for (modules, found), run in groupby(strays, key=reason):
         parameters = list(run)
         yield _contested(parameters, found) if found else _unclaimed(policy, parameters, modules[0])
@@ -135,7 +139,11 @@ def _unclaimed(policy: Policy, parameters: list[ParameterEntry], module: str) ->
         severity="error",
         message=f"{_belong(parameters)} to no depth group",
         labels=tuple(Label(group.span, f"not in `{group.name}`") for group in policy.groups),
-        help=(f"add module `{module}` to one of the groups",),
+        help=(
+            f"add module `{module}` to one of the groups"
+            if module
+            else f'it is the model\'s own: name it in one of the groups, `parameters "{parameters[0].name}"`',
+        ),
     )
 
 
@@ -154,40 +162,31 @@ def _contested(parameters: list[ParameterEntry], claims: tuple[Claim, ...]) -> D
     )
 
 
-# ---- AQ321: what is governed can be gated exactly
+# ---- AQ321: what is governed looks at one example at a time
 
 
-def _cannot_be_gated(model: ModelDescription, claims: Claims) -> Iterator[Diagnostic]:
-    """Yield a finding per governed module that the gate cannot route exactly."""
-    owned: dict[str, list[ParameterEntry]] = {}
-    for parameter in model.parameters:
-        for name in parameter.modules:
-            owned.setdefault(name, []).append(parameter)
+def _mixing(model: ModelDescription, claims: Claims) -> Iterator[Diagnostic]:
+    """Yield a finding per governed module that mixes examples, which no share can undo."""
     for module in model.modules:
-        own = owned.get(module.name, [])
+        own = [parameter for parameter in model.parameters if module.name in parameter.modules]
         places = dict.fromkeys((*claims.on_module(module.name), *(c for p in own for c in claims.on_parameter(p))))
-        groups = {claims.owner(parameter) for parameter in own} - {None}
         if places and module.type in MIXING_MODULES:
-            yield _ungateable(module, tuple(places), "mixes the examples of a batch", _INSTEAD)
-        elif places and own and module.type not in SUPPORTED_MODULES:
-            yield _ungateable(module, tuple(places), "has parameters that cannot be gated exactly", ())
-        elif len(groups) > 1:
-            yield _ungateable(module, tuple(places), "has parameters in several groups", _TOGETHER)
+            yield _ungateable(module, tuple(places))
 
 
-_INSTEAD = ("use `GroupNorm` or `LayerNorm` instead",)
-_TOGETHER = ("the gate routes a module as a whole: put its parameters in one group",)
-
-
-def _ungateable(module: ModuleEntry, places: tuple[Claim, ...], why: str, advice: tuple[str, ...]) -> Diagnostic:
+def _ungateable(module: ModuleEntry, places: tuple[Claim, ...]) -> Diagnostic:
     groups = ", ".join(f"`{name}`" for name in dict.fromkeys(claim.group.name for claim in places))
     return Diagnostic(
         code="AQ321",
         severity="error",
-        message=f"module `{module.name}` in depth group {groups} is a `{module.type}`, which {why}",
+        message=f"module `{module.name}` in depth group {groups} is a `{module.type}`, "
+        "which mixes the examples of a batch",
         labels=tuple(Label(claim.part.span, "governed here") for claim in places),
-        notes=("the gate supports " + ", ".join(sorted(SUPPORTED_MODULES)),),
-        help=advice,
+        notes=("with frozen statistics it looks at one example at a time, and its parameters can be trained",),
+        help=(
+            "freeze its statistics with `.eval()` where the model is built, and describe the model again",
+            "or use `GroupNorm` or `LayerNorm` instead",
+        ),
     )
 
 

@@ -47,10 +47,20 @@ class Claims:
         """Return the narrowest claims on a parameter, by any of its names."""
         return self._parameters[parameter.name]
 
-    def owner(self, parameter: ParameterEntry) -> str | None:
-        """Return the one group that a parameter belongs to; None where there is none, or more than one."""
-        names = {claim.group.name for claim in self._parameters[parameter.name]}
-        return names.pop() if len(names) == 1 else None
+    def homes(self, parameter: ParameterEntry) -> Mapping[str, str]:
+        """Return the groups that a parameter belongs to, each with the name under which it lies there.
+
+        A parameter that modules of several groups share lies in each of them. Empty where no
+        group claims it, or several claim it by the same name.
+        """
+        claims, found = self._parameters[parameter.name], dict[str, str]()
+        for name in parameter.names:
+            groups = {claim.group.name for claim in claims if self._reaches(claim, name)}
+            if len(groups) > 1:
+                return {}
+            for group in groups:
+                found.setdefault(group, name)
+        return found
 
     def idle(self, model: ModelDescription) -> Iterator[Claim]:
         """Yield the addresses that name nothing with parameters."""
@@ -62,8 +72,11 @@ class Claims:
         return _narrowest(claim for claim in self._reach if self._names(claim, parameter))
 
     def _names(self, claim: Claim, parameter: ParameterEntry) -> bool:
-        names = parameter.names if claim.part.kind == "parameters" else parameter.modules
-        return not self._reach[claim].isdisjoint(names)
+        return any(self._reaches(claim, name) for name in parameter.names)
+
+    def _reaches(self, claim: Claim, name: str) -> bool:
+        """Say whether a claim names a parameter by this name, or the module that owns it under this name."""
+        return (name if claim.part.kind == "parameters" else name.rpartition(".")[0]) in self._reach[claim]
 
 
 def _narrowest(claims: Iterable[Claim]) -> tuple[Claim, ...]:

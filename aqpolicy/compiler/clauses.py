@@ -1,10 +1,10 @@
-"""Write budgets, obligations and the weighing of evidence as tables: the same facts, without spans or conditions."""
+"""Write budgets, obligations, stages and evidence as tables: the same facts, without spans or conditions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aqpolicy.bundle.tables import NO_LIMIT, BudgetTable, EvidenceTable, ObligationKind, ObligationTable
+from aqpolicy.bundle.tables import NO_LIMIT, BudgetTable, EvidenceTable, ObligationKind, ObligationTable, StageTable
 from aqpolicy.model.policy import Budget, Defer, Evidence, LimitFrequency, Meter, Obligation, Policy, Verify, Window
 from aqpolicy.units import micro_text
 
@@ -84,6 +84,15 @@ def evidence_table(evidence: Evidence) -> EvidenceTable:
     """Return the table by which judgments are weighed."""
     weights = tuple((table.attribute, table.weights) for table in evidence.weights)
     return EvidenceTable(weights, evidence.independent_by, evidence.floor, evidence.ceiling)
+
+
+def stage_tables(policy: Policy) -> tuple[StageTable, ...]:
+    """Return the stages as declared, each with all that is asked before it is entered."""
+    asked = policy.certifications
+    return tuple(
+        StageTable(name, tuple((one.metric, one.op, one.value) for one in asked if one.stage == name))
+        for name in policy.stages
+    )
 
 
 def _groups(policy: Policy, names: tuple[str, ...]) -> tuple[int, ...]:

@@ -64,11 +64,12 @@ def parse_description(data: bytes) -> ModelDescription:
     modules = tuple(_module(item) for item in _items(members["modules"]))
     parameters = tuple(_parameter(item) for item in _items(members["parameters"]))
     known = {module.name for module in modules}
+    owners = known | {""}  # the model itself, which a description does not list
     names = [name for parameter in parameters for name in parameter.names]
     if len(known) != len(modules) or len(set(names)) != len(names):
         _refuse("a module or a parameter is there twice")
     for parameter in parameters:
-        if not known.issuperset(parameter.modules):
+        if not owners.issuperset(parameter.modules):
             _refuse(f"parameter `{parameter.name}` belongs to no module")
     return ModelDescription(modules, parameters)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aqpolicy.bundle.tables import NO_LIMIT, AttributeTable, Row, Tables
-from aqpolicy.compiler.clauses import budget_table, evidence_table, obligation_table
+from aqpolicy.compiler.clauses import budget_table, evidence_table, obligation_table, stage_tables
 from aqpolicy.compiler.decide import Decider, Holding, Place, questions
 from aqpolicy.compiler.demands import demands, features
 from aqpolicy.errors import InputError
@@ -71,6 +71,8 @@ def compile_with_examples(policy: Policy) -> Compilation:
         obligations=tuple(obligation_table(policy, *named) for named in policy.obligations),
         requires=features(demands(policy)),
         evidence=None if policy.evidence is None else evidence_table(policy.evidence),
+        phases=policy.phases,
+        stages=stage_tables(policy),
     )
     return Compilation(tables, examples)
 

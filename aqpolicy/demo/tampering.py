@@ -11,7 +11,7 @@ from aqpolicy.lineage import LineageReader, verify_log
 from aqpolicy.trust import Keyring
 
 _ROW: Final = 7
-_BYTE: Final = 49
+_BYTE: Final = 53
 """In a row, a byte of the first recorded gradient norm."""
 
 

@@ -5,23 +5,29 @@ Everything untrusted is verified before anything of the model is touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, TextIO
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aqpolicy.bundle import Bundle, open_bundle
 from aqpolicy.errors import IllegalTrainingSetupError, InputError
+from aqpolicy.gate.assembly import Options, assemble
 from aqpolicy.gate.gate import Gate
-from aqpolicy.gate.recorder import Recorder
-from aqpolicy.gate.sketch import DEFAULT_WIDTH
+from aqpolicy.gate.machinery import Machinery
+from aqpolicy.gate.motion.metrics import Metric
+from aqpolicy.gate.motion.probes import Probes
+from aqpolicy.gate.routing.sketch import DEFAULT_WIDTH
 from aqpolicy.lineage import LineageWriter
 from aqpolicy.provenance import Manifest, decode_manifest
 from aqpolicy.trust import Keyring, SigningKey, digest_text, load_keyring, load_signing_key, replace_file
 
-Record = Literal["norms", "sketch"]
+Record = Literal["decisions", "norms", "sketch"]
+
+RECORDS: Final = ("decisions", "norms", "sketch")
 
 
 def attach(
@@ -35,20 +41,35 @@ def attach(
     log_key: Path | str | SigningKey | None = None,
     record: Record = "norms",
     refused: Iterable[str] = (),
+    metrics: Mapping[str, Metric] | None = None,
+    probes: Tensor | tuple[Tensor, ...] | Mapping[str, Tensor] | None = None,
+    scaler: Any = None,
+    clip: float | None = None,
+    today: date | None = None,
+    progress: bool | TextIO = False,
+    state: Mapping[str, Any] | None = None,
     unsafe_without_lineage: bool = False,
 ) -> Gate:
     """Return a gate for a model whose every trained parameter the bundle governs.
 
     Args:
-        model: The model, on its device, before the first step.
+        model: The model, on its device, before the first step; inside `DistributedDataParallel` where there are ranks.
         optimizer: A fresh optimizer of exactly the trained parameters.
         bundle: A sealed bundle, or one that was loaded.
         manifest: A signed manifest, or one that was loaded.
         keyring: The keys that bundle and manifest are trusted by; needed where either is a path.
         lineage: A new folder for the log, and for all that reading it needs where bundle and manifest are files.
         log_key: The key that signs the log; needed with `lineage`.
-        record: What the log keeps of each example and group: the gradient's norm, or also a sketch of what it wrote.
+        record: What the log keeps of each example and group: `decisions` alone, also the gradient's `norms`, or also a
+            `sketch` of what it wrote.
         refused: Ids of examples whose bytes are not those of the manifest; they are denied as errors.
+        metrics: The metrics that the policy names, each a function of the model.
+        probes: Inputs on which representation drift is measured: a tensor, positional or keyword arguments.
+        scaler: A `torch.amp.GradScaler`, for training in float16; the gate scales, unscales and updates it.
+        clip: The largest l2 norm of each group's gradient; clipped group by group, so that none depends on another.
+        today: The date of the run; by default that of UTC.
+        progress: Whether to print a line that tells how the run goes, or where to.
+        state: What `Gate.state_dict` of an earlier run returned; model and optimizer are restored by the caller.
         unsafe_without_lineage: Train without a log, on purpose.
 
     Raises:
@@ -58,8 +79,10 @@ def attach(
         raise IllegalTrainingSetupError(
             "no lineage folder was given; pass lineage=..., or unsafe_without_lineage=True to learn without a record"
         )
-    if record not in ("norms", "sketch"):
-        raise InputError(f"record is `{record}`; it is `norms` or `sketch`")
+    if record not in RECORDS:
+        raise InputError(f"record is `{record}`; it is `decisions`, `norms` or `sketch`")
+    if clip is not None and not 0 < clip < float("inf"):
+        raise InputError(f"clip is {clip}; it is a positive number, the largest norm of a group's gradient")
     keys = load_keyring(keyring) if isinstance(keyring, (str, Path)) else keyring
     files: dict[str, bytes] = {} if keys is None else {"keyring.json": keys.to_bytes()}
     if isinstance(bundle, (str, Path)):
@@ -69,28 +92,36 @@ def attach(
         files["manifest.aqm"] = _read(manifest)
         manifest = decode_manifest(files["manifest.aqm"], _needed(keys))
     _refuse_other_vocabulary(bundle, manifest)
-    recorder = Recorder(bundle.tables, None if lineage is None else Path(lineage))
-    signer = None if lineage is None else _signer(log_key)
-    gate = Gate(
-        model, optimizer, bundle, manifest, sketches=record == "sketch", refused=tuple(refused), recorder=recorder
+    run = None if lineage is None else Path(lineage)
+    signer = None if run is None else _signer(log_key)
+    options = Options(
+        measure=record != "decisions",
+        sketch=record == "sketch",
+        refused=tuple(refused),
+        metrics=metrics,
+        probes=None if probes is None else Probes(probes),
+        scaler=scaler,
+        clip=clip,
+        today=today,
+        progress=progress,
+        state=state,
     )
-    if lineage is None or signer is None:
+    machinery = assemble(model, optimizer, bundle, manifest, options, run)
+    gate = Gate(machinery)
+    if run is None or signer is None or machinery.ranks.rank > 0:
         return gate
     try:
-        recorder.log = _open_log(Path(lineage), signer, gate, _genesis(gate, bundle, manifest, record))
+        facts = _genesis(machinery, bundle, manifest, record, options)
+        groups, budgets = bundle.tables.groups, tuple(budget.name for budget in bundle.tables.budgets)
+        machinery.recorder.log = LineageWriter.create(run, facts, signer, groups=groups, budgets=budgets)
         for name, data in files.items():
-            replace_file(Path(lineage) / name, data)
+            replace_file(run / name, data)
     except BaseException:
-        if recorder.log is not None:
-            recorder.log.close()
+        if machinery.recorder.log is not None:
+            machinery.recorder.log.close()
         gate.detach()
         raise
     return gate
-
-
-def _open_log(run: Path, signer: SigningKey, gate: Gate, genesis: dict[str, Any]) -> LineageWriter:
-    groups, budgets = gate.tables.groups, tuple(budget.name for budget in gate.tables.budgets)
-    return LineageWriter.create(run, genesis, signer, groups=groups, budgets=budgets)
 
 
 def _read(path: Path | str) -> bytes:
@@ -120,8 +151,11 @@ def _signer(key: Path | str | SigningKey | None) -> SigningKey:
     return key if isinstance(key, SigningKey) else load_signing_key(key)
 
 
-def _genesis(gate: Gate, bundle: Bundle, manifest: Manifest, record: Record) -> dict[str, Any]:
+def _genesis(
+    machinery: Machinery, bundle: Bundle, manifest: Manifest, record: Record, options: Options
+) -> dict[str, Any]:
     """Return what the log's first entry says of the run."""
+    tables, state = bundle.tables, machinery.course.state
     return {
         "policy": bundle.policy_name,
         "policy_version": bundle.policy_version,
@@ -132,8 +166,13 @@ def _genesis(gate: Gate, bundle: Bundle, manifest: Manifest, record: Record) -> 
         "manifest_size": manifest.size,
         "record": record,
         "sketch_k": DEFAULT_WIDTH,
-        "sketch_seed": gate.plan.seed,
-        "sizes": list(gate.plan.sizes),
-        "optimizer": type(gate.optimizer).__name__,
+        "sketch_seed": machinery.plan.seed,
+        "sizes": list(machinery.plan.sizes),
+        "optimizer": type(machinery.mover.optimizer).__name__,
         "torch": torch.__version__,
+        "phases": list(tables.phases),
+        "stages": [stage.name for stage in tables.stages],
+        "ranks": machinery.ranks.world,
+        "first_step": state.step,
+        "probes": "" if options.probes is None else digest_text(options.probes.digest),
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from aqpolicy.errors import InputError
 
@@ -16,10 +17,15 @@ FORMAT: Final = "aqpolicy model 2"
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
-    """Return the description that `aqpolicy compile` reads; a parameter that several modules share is there once."""
+    """Return the description that `aqpolicy compile` reads: all modules, and the parameters that are trained.
+
+    A parameter that several modules share is there once, with its other names.
+    """
     names: dict[int, list[str]] = {}
     shapes: dict[int, list[int]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
+        if not parameter.requires_grad:
+            continue
         names.setdefault(id(parameter), []).append(name)
         shapes[id(parameter)] = list(parameter.shape)
     parameters = [
@@ -27,11 +33,15 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         for key, (first, *also) in names.items()
     ]
     modules = [
-        {"name": name, "type": type(module).__name__}
-        for name, module in model.named_modules(remove_duplicate=False)
-        if name
+        {"name": name, "type": _type_of(module)} for name, module in model.named_modules(remove_duplicate=False) if name
     ]
     return {"format": FORMAT, "modules": modules, "parameters": parameters}
+
+
+def _type_of(module: nn.Module) -> str:
+    """Return what a module is called; a batch normalisation that mixes no examples, because it is frozen, says so."""
+    frozen = isinstance(module, _BatchNorm) and not module.training and module.running_mean is not None
+    return f"Frozen{type(module).__name__}" if frozen else type(module).__name__
 
 
 def build_model(target: str) -> nn.Module:

@@ -1,340 +1,424 @@
-"""The gate: one training step in which every example writes only where the policy lets it.
+"""The gate: training steps in which every example writes only where the policy lets it.
 
 Leaving the block of `step` does everything that moves or records: the optimizer
-step, the measurement of what moved, the log entry, the ledger. No parameter
-change outlives a failed log entry: the parameters are put back and the gate
-halts for good. An exception inside the block changes nothing at all.
+step, the measurement of what moved, the log entry, the ledger, the checks that
+are due. No parameter change outlives a failed log entry: the parameters are put
+back and the gate halts for good. An exception inside the block changes nothing.
 
 The gate computes no policy: it looks rows up. It steers no loop either: data,
-loss, schedule and epochs stay with the caller.
+loss, schedule, phases and epochs stay with the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from aqpolicy.bundle import NO_LIMIT, refuse_unenforced
-from aqpolicy.errors import AqpolicyError, BudgetExhaustedError, IllegalTrainingSetupError, LineageError
-from aqpolicy.gate.accountant import Accountant, Batch, Spending, micro_nats
-from aqpolicy.gate.book import Bookkeeper, Entry
-from aqpolicy.gate.checks import LeakCheck, ParameterSets, Shadow, refuse_mixing_modules
-from aqpolicy.gate.examples import Examples, Observations, Scheduled
-from aqpolicy.gate.groups import bind_groups, find_sites
-from aqpolicy.gate.recorder import Recorder, StepFacts, Totals
-from aqpolicy.gate.router import Router
-from aqpolicy.gate.sketch import SketchPlan
-from aqpolicy.gate.token import Admission, Flow
-from aqpolicy.units import MICRO
+from aqpolicy.errors import (
+    AqpolicyError,
+    BudgetExhaustedError,
+    IllegalTrainingSetupError,
+    LineageError,
+    VerificationError,
+)
+from aqpolicy.gate.accounts.accountant import Waiting
+from aqpolicy.gate.accounts.state import RunState
+from aqpolicy.gate.accounts.visits import LARGEST_ENTROPY, NOT_FINITE, Spending, micro_nats
+from aqpolicy.gate.machinery import Machinery
+from aqpolicy.gate.motion.book import Entry
+from aqpolicy.gate.motion.verification import Outcome
+from aqpolicy.gate.parts import OpenStep, own_rows
+from aqpolicy.gate.records.recorder import StepFacts, Totals
+from aqpolicy.gate.resume import random_states
+from aqpolicy.gate.routing.backward import Found, Weights, check_loss
+from aqpolicy.gate.routing.leaks import identity
+from aqpolicy.gate.routing.mixing import refuse_mixing
+from aqpolicy.gate.view.explanation import Explanation
 
-PROBES = 8
-"""How many different shapes of a step are probed for mixed examples."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """The step that is going on."""
-
-    scheduled: Scheduled
-    spending: Spending | None = None
-    gradients: list[tuple[int, int] | None] = field(default_factory=list)
-    """Address and version of every gradient as the backward pass left it."""
+NORM_NOT_FINITE: Final = -1.0
+"""What the log holds in place of a norm that is no finite number."""
 
 
 class Gate:
     """A model, its optimizer, and the policy between them. Made by `attach`."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        bundle: Any,
-        manifest: Observations,
-        *,
-        sketches: bool,
-        refused: Sequence[str],
-        recorder: Recorder,
-    ) -> None:
-        """Bind, check and patch; on any refusal the model is left as it was."""
-        refuse_unenforced(bundle.tables.requires)
-        refuse_mixing_modules(model)
-        self.model, self.optimizer, self.tables = model, optimizer, bundle.tables
-        self.groups = bind_groups(model, bundle.tables.groups, bundle.parameters)
-        self.plan = SketchPlan(tuple(group.numel for group in self.groups))
-        sites = find_sites(model, self.groups)
-        self._sets = ParameterSets(model, optimizer, self.groups)
-        self._book = Bookkeeper(optimizer, self.groups)
-        self._examples = Examples(bundle.tables, manifest, refused)
-        self._accountant = Accountant(bundle.tables, manifest.size)
-        self._limits = _limits(bundle.tables)
-        self._recorder = recorder
-        self._shadow = Shadow(self.groups)
-        self._start = [value.clone() for value in self._shadow.values]
-        self._flows = tuple(Flow(group, self._sketcher(group.index) if sketches else None) for group in self.groups)
-        self._router = Router(self._flows)
-        self._open: _Open | None = None
-        self._stepping = False
+    def __init__(self, machinery: Machinery) -> None:
+        """Take over what `attach` built."""
+        self.machinery = machinery
+        self._open: OpenStep | None = None
         self._halted = ""
-        self._probed: set[tuple[tuple[int, ...], ...]] = set()
-        self._leaks = LeakCheck(self._flows)
-        self._hook = optimizer.register_step_pre_hook(self._refuse_step)
-        self._router.install(sites)
 
-    @property
-    def totals(self) -> Totals:
-        """Live numbers of the run."""
-        return self._recorder.totals
+    # ---- what the loop calls
 
     @contextmanager
-    def step(self, example_ids: Sequence[str]) -> Iterator[None]:
+    def step(
+        self, example_ids: Sequence[str], *, denominator: float | None = None, segments: Tensor | None = None
+    ) -> Iterator[None]:
         """Open a step for these examples, in the order of the batch; leaving the block completes it.
+
+        Args:
+            example_ids: All examples of the optimizer step, also where `part` divides them.
+            denominator: What the sum of the losses is divided by, over all parts and ranks: by default the number
+                of scheduled examples; for sequences the planned number of tokens.
+            segments: Where one row holds several examples, which example each position belongs to, -1 for none.
+
+        Shapes:
+            segments (rows, positions).
 
         Raises:
             IllegalTrainingSetupError: The loop breaks a rule of docs/gate.md; nothing was moved.
             BudgetExhaustedError: A budget that halts is spent; recorded, nothing was moved.
+            VerificationError: A verification that was due failed and says halt; the step is recorded.
             LineageError: The log took no entry; the parameters were put back and the gate has halted.
         """
-        self._begin(list(example_ids))
+        self._begin(list(example_ids), denominator)
         try:
+            self._open_router(segments)
             yield
+            self.machinery.backward.shut()
             self._finish()
         finally:
             self._open = None
-            self._router.shut()
+            self.machinery.backward.shut()
             self._drop_gradients()
 
-    def backward(self, loss: Tensor, *, surprisal: Tensor | None = None) -> None:
-        """Differentiate the mean of the examples' losses, each gradient cut to what its example may write.
+    @contextmanager
+    def part(self, example_ids: Sequence[str], *, segments: Tensor | None = None) -> Iterator[None]:
+        """Open the next part of a step, to accumulate gradients: forward and `backward` of some of its examples.
 
         Args:
-            loss: One loss per scheduled example.
-            surprisal: Nats per example that budgets are charged for; by default the loss itself.
-
-        Shapes:
-            loss (b,), surprisal (b,).
+            example_ids: The next examples of the step, in order.
+            segments: As in `step`, numbered within the part.
 
         Raises:
-            IllegalTrainingSetupError: Outside a step, twice in a step, or of another shape.
+            IllegalTrainingSetupError: Outside a step, or not the next examples.
         """
-        current = self._open
-        if current is None:
-            raise IllegalTrainingSetupError("gate.backward is called inside `with gate.step(...)` only")
-        if current.spending is not None:
-            raise IllegalTrainingSetupError(
-                "gate.backward was called twice in one step; this version does not accumulate gradients"
-            )
-        self._check_loss(loss, surprisal)
-        current.spending = self._spend(current.scheduled, loss, loss if surprisal is None else surprisal)
-        if current.spending.halted:
-            self._stop(current, current.spending)
-        self._admit(current.spending, loss)
-        self._probe(loss)
-        loss.backward(torch.ones_like(loss) / loss.numel())  # type: ignore[no-untyped-call]  # torch
-        current.gradients = [_identity(parameter.grad) for parameter in self._shadow.parameters]
+        current = self._current("gate.part")
+        current.open_part(list(example_ids))
+        self.machinery.backward.shut()
+        self._open_router(segments)
+        yield
+        if current.pending:
+            raise IllegalTrainingSetupError("the part was left without gate.backward")
+
+    def backward(self, loss: Tensor, *, surprisal: Tensor | None = None, entropy: Tensor | None = None) -> None:
+        """Differentiate the examples' losses, each gradient cut to what its example may write.
+
+        Args:
+            loss: One loss per scheduled example; for a sequence the sum over its tokens.
+            surprisal: Nats per example that budgets are charged for; by default the loss itself.
+            entropy: Nats of the model's own doubt per example, where the policy asks for `predictive_entropy`.
+
+        Shapes:
+            loss (b,), surprisal (b,), entropy (b,).
+
+        Raises:
+            IllegalTrainingSetupError: Outside a step, twice over the same examples, or of another shape.
+        """
+        current = self._current("gate.backward")
+        current.expect_backward()
+        refuse_mixing(self.machinery.mixing)
+        check_loss(loss, len(current.part), surprisal=surprisal, entropy=entropy)
+        if entropy is None and self.machinery.decisions.needs_entropy:
+            raise IllegalTrainingSetupError("the policy decides by predictive entropy; pass gate.backward(entropy=...)")
+        spending, counts = self._spend(current, loss, loss if surprisal is None else surprisal, entropy)
+        if spending.halted:
+            self._stop(current, spending)
+        rank, scale = self.machinery.ranks.rank, self.machinery.mover.scale
+        own = Weights(
+            own_rows(spending.shares, counts, rank),
+            own_rows(spending.batch.route, counts, rank),
+            current.denominator / current.world,  # averaged over ranks afterwards
+            scale,
+        )
+        current.done(spending, self.machinery.backward.run(loss, own))
+        current.gradients = self._gradients()
 
     def start_epoch(self) -> None:
         """Begin an epoch: every budget with an epoch window has it back."""
-        if self._open is not None:
-            raise IllegalTrainingSetupError("start_epoch was called inside a step")
-        self._accountant.start_epoch()
-        self._recorder.epoch += 1
+        self._refuse_open("start_epoch")
+        self.machinery.accountant.start_epoch()
+        self.machinery.meters.start_epoch()
+        self.machinery.course.start_epoch()
+
+    def enter_phase(self, name: str) -> None:
+        """Go on to a later phase of the policy: every budget with a phase window has it back."""
+        self._refuse_open("enter_phase")
+        self.machinery.course.enter_phase(name)
+        self.machinery.accountant.start_phase()
+        self.machinery.meters.start_phase()
+        self.machinery.recorder.event({"event": "phase", "phase": name, "step": self.state.step})
+
+    def enter_stage(self, name: str) -> None:
+        """Go on to a later stage of the policy, if the metrics that certify it are good enough."""
+        self._refuse_open("enter_stage")
+        values = self.machinery.course.enter_stage(name, self.machinery.metrics)
+        self.machinery.recorder.event({"event": "stage", "stage": name, "step": self.state.step, "metrics": values})
+
+    def publish(self, name: str = "model", model: nn.Module | None = None) -> Path | None:
+        """Write a model into the run's folder, and what it is into the log; promises to verify and promote come first.
+
+        Args:
+            name: Stem of the file.
+            model: What to publish instead of the trained model, such as a copy with its adapters merged.
+
+        Returns:
+            The file: `NAME.pt`, or `NAME.candidate.pt` where a verification is not passed, a metric is not good
+            enough, or witnesses are to sign first (`aqpolicy promote`); None without a log.
+
+        Raises:
+            IllegalTrainingSetupError: Inside a step, or after a halt.
+            VerificationError: A verification was due, failed, and says halt.
+        """
+        self._refuse_open("publish")
+        self.machinery.mover.shadow.refuse_edits(values=True)
+        if self._halted:
+            raise IllegalTrainingSetupError(f"nothing is published, the gate has halted: {self._halted}")
+        self._obey(self.machinery.verifier.before_publication(self.state.step - 1))
+        published = self.machinery.model if model is None else model
+        return self.machinery.publisher.publish(name, published, self.state.step, self.machinery.verifier.waiting)
 
     def close(self) -> None:
-        """Write the model and end the log, then restore the model's own forward. Does nothing the second time."""
-        if self._recorder.closed:
+        """Publish the model and end the log, then restore the model's own forward. Does nothing the second time."""
+        if self.machinery.recorder.closed:
             return
-        if self._open is not None:
-            raise IllegalTrainingSetupError("close was called inside a step")
+        self._refuse_open("close")
         try:
             if not self._halted:
-                self._shadow.refuse_edits(values=True)
-                self._recorder.finish(self.model, self.plan, self._travelled())
+                self.publish("model")
         finally:
-            self._recorder.close()
+            self.machinery.live.end(self.machinery.snapshot, self._halted)
+            self.machinery.recorder.close()
             self.detach()
 
     def detach(self) -> None:
         """Restore the model's own forward and remove every hook; the gate is of no use afterwards."""
         self._halted = self._halted or "it was detached"
-        self._router.remove()
-        self._leaks.remove()
-        self._hook.remove()
+        self.machinery.backward.detach()
+        self.machinery.mover.release()
 
-    def _begin(self, example_ids: list[str]) -> None:
+    # ---- what the loop may look at
+
+    @property
+    def state(self) -> RunState:
+        """Where the run is."""
+        return self.machinery.course.state
+
+    @property
+    def totals(self) -> Totals:
+        """Live numbers of the run."""
+        return self.machinery.recorder.totals
+
+    @property
+    def queue(self) -> tuple[Waiting, ...]:
+        """The examples whose last visit was deferred, the longest waiting first."""
+        return self.machinery.accountant.queue
+
+    def released(self) -> tuple[str, ...]:
+        """Return the examples of the queue that need not wait any more; the loop may schedule them."""
+        return self.machinery.accountant.released(self.machinery.decisions, self.state)
+
+    @property
+    def slow(self) -> tuple[str, ...]:
+        """Where gradients are made the general way, exact and slow: module and function."""
+        return self.machinery.backward.slow
+
+    def explain(self, example_id: str) -> Explanation:
+        """Say why an example got what it got in its last visit, and what it would get now."""
+        return self.machinery.explainer.explain(
+            example_id, self.state, queue=self.queue, since=self.machinery.accountant.since
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a run must remember to go on as if it had never stopped, beside model and optimizer.
+
+        Random states are in it. `attach(..., state=)` takes it; `torch.save` writes it.
+        """
+        self._refuse_open("state_dict")
+        if self._halted:
+            raise IllegalTrainingSetupError(f"a halted run does not go on: {self._halted}")
+        machinery = self.machinery
+        return {
+            "course": machinery.course.state_dict(),
+            "accountant": machinery.accountant.state_dict(),
+            "meters": machinery.meters.state_dict(),
+            "verifier": machinery.verifier.state_dict(),
+            "promotions": machinery.publisher.promotions.state_dict(),
+            "book": machinery.mover.book.state_dict(),
+            "random": random_states(),
+        }
+
+    # ---- a step
+
+    def _begin(self, example_ids: list[str], denominator: float | None) -> None:
         if self._halted:
             raise IllegalTrainingSetupError(f"the gate has halted: {self._halted}")
-        if self._open is not None:
-            raise IllegalTrainingSetupError("a step was opened inside a step")
+        self._refuse_open("step")
         if not example_ids or not all(isinstance(name, str) for name in example_ids):
             raise IllegalTrainingSetupError("gate.step takes a non-empty list of example ids, each a string")
-        self._sets.check()
-        self._book.settings()
-        self._shadow.refuse_edits(values=False)
+        if denominator is not None and not 0 < denominator < float("inf"):
+            raise IllegalTrainingSetupError(
+                "the denominator is a positive number: how many examples or tokens are planned"
+            )
+        self.machinery.sets.check()
+        refuse_mixing(self.machinery.mixing)
+        self.machinery.mover.shadow.refuse_edits(values=False)
         self._drop_gradients()
-        self._open = _Open(self._examples.schedule(example_ids))
-        self._router.open(len(example_ids))
+        self.machinery.accountant.begin_step(self.state)
+        if denominator is None:
+            denominator = float(sum(self.machinery.ranks.gather(len(example_ids))))
+        self._open = OpenStep(tuple(example_ids), self.state, denominator, self.machinery.ranks.world)
 
-    def _check_loss(self, loss: Tensor, surprisal: Tensor | None) -> None:
-        count = self._router.examples
-        for name, value in (("loss", loss), ("surprisal", surprisal)):
-            if value is not None and tuple(value.shape) != (count,):
-                raise IllegalTrainingSetupError(
-                    f"the {name} has shape {tuple(value.shape)}, not ({count},): one number per scheduled example"
-                )
-        if not loss.requires_grad:
-            raise IllegalTrainingSetupError("the loss does not depend on any trained parameter")
+    def _open_router(self, segments: Tensor | None) -> None:
+        current = self._current("gate.step")
+        self.machinery.backward.open(len(current.part), segments, fill=current.world > 1)
 
-    def _spend(self, scheduled: Scheduled, loss: Tensor, surprisal: Tensor) -> Spending:
-        nats = micro_nats(surprisal)
-        finite = loss.detach().isfinite().cpu()
-        nats = torch.where(finite, nats, micro_nats(torch.full_like(finite, float("nan"), dtype=torch.float64)))
-        return self._accountant.spend(Batch(scheduled.route, scheduled.index, nats))
-
-    def _admit(self, spending: Spending, loss: Tensor) -> None:
-        """Give every group its column of shares and limits, on the model's device and in its precision."""
-        shares = spending.shares.to(torch.float64) / MICRO
-        for flow in self._flows:
-            if not flow.group.parameters:
-                continue
-            like = flow.group.parameters[0]
-            limits = None
-            if self._limits is not None and self._limits[:, flow.group.index].isfinite().any():
-                limits = self._limits[spending.batch.route, flow.group.index].to(like.device, like.dtype)
-            flow.admission = Admission(shares[:, flow.group.index].to(loss.device, like.dtype), limits)
-
-    def _probe(self, loss: Tensor) -> None:
-        """Differentiate one example's loss alone; it may touch no other example's rows.
-
-        Done for the first few shapes of a step: it costs a backward pass. A loss
-        that is not finite proves nothing; the next step is probed instead.
-        """
-        shape = tuple(self._router.shapes)
-        tokens = [flow.token for flow in self._flows if flow.token is not None]
-        if loss.numel() < 2 or not tokens or shape in self._probed or len(self._probed) >= PROBES:
-            return
-        if not bool(loss.isfinite().all()):
-            return
-        self._router.probed = loss.numel() - 1
-        try:
-            torch.autograd.grad(loss[-1], tokens, retain_graph=True, allow_unused=True)
-        finally:
-            self._router.probed = None
-        self._probed.add(shape)
+    def _spend(
+        self, current: OpenStep, loss: Tensor, surprisal: Tensor, entropy: Tensor | None
+    ) -> tuple[Spending, list[int]]:
+        """Return what is left for the visits of this part, those of all ranks, and how many each rank has."""
+        nats = micro_nats(surprisal).masked_fill(~loss.detach().isfinite().cpu(), NOT_FINITE)
+        doubt = None if entropy is None else micro_nats(entropy, LARGEST_ENTROPY)
+        every = self.machinery.ranks.gather((current.part, nats, doubt))
+        names = [name for part, _, _ in every for name in part]
+        nats = torch.cat([part for _, part, _ in every])
+        doubts = [part for _, _, part in every if part is not None]
+        scheduled = self.machinery.decisions.schedule(names)
+        batch = self.machinery.decisions.decide(scheduled, current.state, nats, torch.cat(doubts) if doubts else None)
+        return self.machinery.accountant.spend(batch), [len(part) for part, _, _ in every]
 
     def _finish(self) -> None:
-        current = self._open
-        if current is None or current.spending is None:
-            raise IllegalTrainingSetupError("the step was left without gate.backward; nothing was learned or recorded")
-        self._check_untouched(current)
-        spending = self._close_broken(current.spending)
-        facts = self._facts(current.scheduled, spending)
+        machinery, current = self.machinery, self._current("gate.step")
+        current.refuse_unfinished()
+        machinery.sets.check()
+        facts, broken = self._facts(current)
+        admitted = torch.cat([one.shares for one in facts.spendings]).any(0).tolist()
+        asked = machinery.accountant.asked(facts.spendings)
+        machinery.verifier.before_step(current.state.step, asked)
+        self._refuse_touched(current)
         # From here to the accepted log entry parameters move: whatever fails puts them back and halts.
         try:
-            self._recorder.append(facts, self._move())
-        except BaseException as error:
-            self._shadow.restore()
-            self._halted = f"a step could not be completed ({type(error).__name__}: {error}); attach again"
-            if isinstance(error, Exception) and not isinstance(error, AqpolicyError):
-                raise LineageError(f"the step was undone, the gate has halted: {error}") from error
-            raise
-        self._accountant.commit(spending)
-        self._shadow.accept()
-
-    def _check_untouched(self, current: _Open) -> None:
-        self._sets.check()
-        self._shadow.refuse_edits(values=True)
-        if current.gradients != [_identity(parameter.grad) for parameter in self._shadow.parameters]:
-            raise IllegalTrainingSetupError(
-                "gradients were changed after gate.backward; bound them in the policy (`limit norm`) instead"
+            entry, ruling = machinery.mover.move(
+                machinery.accountant.concerned(facts.spendings), admitted, broken=broken
             )
-
-    def _close_broken(self, spending: Spending) -> Spending:
-        """Take note of groups in which an example had no finite gradient: it was given factor 0 there."""
-        count, broken = spending.shares.shape[0], torch.zeros_like(spending.shares, dtype=torch.bool)
-        for flow in self._flows:
-            if flow.result is not None and flow.result.norms.shape[0] == count:
-                broken[:, flow.group.index] = ~flow.result.norms.isfinite().cpu()
-        return self._accountant.close(spending, broken)
-
-    def _move(self) -> Entry:
-        """Step the optimizer and return what it did.
-
-        Raises:
-            IllegalTrainingSetupError: A closed parameter moved, or a movement is not finite.
-        """
-        gradients = [parameter.grad for parameter in self._shadow.parameters]
-        expected = self._book.expected(self._shadow.values, gradients) if self._book.exact else None
-        self._stepping = True
+            self._record(facts, entry)
+        except BaseException as error:  # noqa: BLE001 - whatever happens, an interrupt included
+            machinery.mover.shadow.restore()
+            self._fail(error, "a step could not be completed")
         try:
-            self.optimizer.step()
-        finally:
-            self._stepping = False
-        deltas, closed, at = self._shadow.deltas(), [], 0
-        for group in self.groups:
-            members = range(at, at + len(group.parameters))
-            at += len(group.parameters)
-            closed.append(all(gradients[number] is None for number in members))
-            if any(gradients[number] is None and bool(deltas[number].any()) for number in members):
-                raise IllegalTrainingSetupError(f"the optimizer moved group `{group.name}` although it was closed")
-        total = torch.stack(list(torch._foreach_norm(deltas))).sum() if deltas else torch.zeros(())  # noqa: SLF001 - one launch for all
-        if not bool(total.isfinite()):
-            raise IllegalTrainingSetupError("the optimizer step is not finite; lower the learning rate")
-        return self._book.entry(deltas, expected, closed)
+            machinery.mover.shadow.accept()
+            machinery.accountant.commit(facts.spendings)
+            machinery.meters.book(ruling)
+            machinery.visits.observe(current.state, facts.spendings, facts.norms)
+            machinery.publisher.promotions.ask(asked)
+            machinery.course.advance()
+        except BaseException as error:  # noqa: BLE001 - whatever happens, an interrupt included
+            self._fail(error, "a step was recorded and could not be booked")
+        if ruling.halted:
+            self._halt(f"budget `{ruling.halted}` is exhausted")
+            raise BudgetExhaustedError(f"budget `{ruling.halted}` is exhausted and says halt; nothing was moved")
+        self._obey(machinery.verifier.after_step(current.state.step, asked))
+        machinery.live.update(machinery.snapshot)
 
-    def _stop(self, current: _Open, spending: Spending) -> None:
+    def _record(self, facts: StepFacts, entry: Entry) -> None:
+        """Log a step; where one rank's log fails, the step has failed on all."""
+        failed, step = None, None
+        try:
+            step = self.machinery.recorder.append(facts, entry)
+        except Exception as error:  # noqa: BLE001 - raised again below, on every rank
+            failed = error
+        if any(self.machinery.ranks.gather(failed is not None)) or step is None:
+            raise failed or LineageError("the log of another rank took no entry")
+        self.machinery.recorder.count(facts, step)
+
+    def _fail(self, error: BaseException, what: str) -> NoReturn:
+        """Halt for good and raise what happened."""
+        self._halt(f"{what} ({type(error).__name__}: {error}); attach again")
+        if isinstance(error, Exception) and not isinstance(error, AqpolicyError):
+            raise LineageError(f"{what}, the gate has halted: {error}") from error
+        raise error
+
+    def _facts(self, current: OpenStep) -> tuple[StepFacts, bool]:
+        """Gather what the log says of the step, and whether some admitted example had no finite gradient."""
+        machinery = self.machinery
+        found = machinery.ranks.gather([(one.norms, self._encoded(one)) for one in current.founds])
+        spendings, norms, sketches, broken = [], [], [], False
+        for number, spending in enumerate(current.spendings):
+            own = torch.cat([parts[number][0] for parts in found])
+            lost = ~own.isfinite()
+            broken = broken or bool((lost & (spending.shares > 0)).any())
+            spendings.append(machinery.accountant.close(spending, lost))
+            norms.append(own.nan_to_num(NORM_NOT_FINITE, NORM_NOT_FINITE, NORM_NOT_FINITE))
+            sketches += [record for parts in found for record in parts[number][1] or ()]
+        facts = StepFacts(current.state, tuple(spendings), torch.cat(norms), sketches or None, current.denominator)
+        return facts, broken
+
+    def _encoded(self, found: Found) -> list[bytes] | None:
+        return None if found.sketches is None else self.machinery.plan.encode(found.sketches)
+
+    def _stop(self, current: OpenStep, spending: Spending) -> None:
         """Record the step that a budget stopped, and raise."""
-        still = [torch.zeros_like(value) for value in self._shadow.values]
-        entry = self._book.entry(still, [None] * len(still), [True] * len(self.groups))
-        self._recorder.append(self._facts(current.scheduled, spending), entry)
-        self._halted = f"budget `{spending.halted}` is exhausted"
+        machinery = self.machinery
+        spendings = machinery.accountant.halt([*current.spendings, spending])
+        visits = sum(len(one.shares) for one in spendings)
+        norms = torch.zeros(visits, len(machinery.tables.groups), dtype=torch.float64)
+        sketches = None
+        if machinery.backward.sketching:
+            sketches = machinery.plan.encode([torch.zeros(visits, width) for width in machinery.plan.widths])
+        self._record(StepFacts(current.state, spendings, norms, sketches, current.denominator), machinery.mover.still())
+        machinery.visits.observe(current.state, spendings, norms)
+        machinery.course.advance()
+        self._halt(f"budget `{spending.halted}` is exhausted")
         raise BudgetExhaustedError(f"budget `{spending.halted}` is exhausted and says halt; nothing was moved")
 
-    def _facts(self, scheduled: Scheduled, spending: Spending) -> StepFacts:
-        """Gather what the log says of each example."""
-        count = len(scheduled.keys)
-        norms = torch.zeros(count, len(self.groups), dtype=torch.float64)
-        sketches = []
-        for flow in self._flows:
-            if flow.result is not None:
-                norms[:, flow.group.index] = flow.result.norms.double().cpu()
-            if flow.sketcher is not None:
-                empty = torch.zeros(count, self.plan.widths[flow.group.index])
-                made = None if flow.result is None else flow.result.sketch
-                sketches.append(empty if made is None else made)
-        return StepFacts(scheduled, spending, norms, self.plan.encode(sketches) if sketches else None)
+    def _obey(self, outcome: Outcome) -> None:
+        """Do what verification led to, and record it."""
+        machinery = self.machinery
+        for event in outcome.events:
+            machinery.recorder.event(event)
+        if outcome.rolled_back:
+            machinery.mover.returned()
+        if outcome.events:
+            for number in range(len(machinery.tables.obligations)):
+                machinery.accountant.hold(number, number in machinery.verifier.held)
+        if outcome.halted:
+            self._halt(f"verification failed: {outcome.halted}")
+            raise VerificationError(f"the run halts: {outcome.halted}; the model stays as it is and is not published")
 
-    def _travelled(self) -> list[Tensor]:
-        """Return, per group, the sketch of how far the parameters went since the gate was attached."""
-        moved = [now.detach() - then for now, then in zip(self._shadow.parameters, self._start, strict=True)]
-        parts, at = [], 0
-        for group in self.groups:
-            members = [delta.reshape(-1) for delta in moved[at : at + len(group.parameters)]]
-            at += len(group.parameters)
-            parts.append(self.plan.sketch(group.index, torch.cat(members)) if members else torch.zeros(0))
-        return parts
+    def _halt(self, why: str) -> None:
+        self._halted = why
+        self.machinery.live.end(self.machinery.snapshot, why)
 
-    def _sketcher(self, group: int) -> Callable[[Tensor], Tensor]:
-        return lambda flat: self.plan.sketch(group, flat)
+    def _refuse_touched(self, current: OpenStep) -> None:
+        self.machinery.mover.shadow.refuse_edits(values=True)
+        if current.gradients != self._gradients():
+            raise IllegalTrainingSetupError(
+                "gradients were changed after gate.backward; bound them in the policy (`limit norm`), "
+                "or give attach clip=..."
+            )
 
-    def _refuse_step(self, *_: Any) -> None:
-        if not self._stepping:
-            raise IllegalTrainingSetupError("optimizer.step was called by the loop; leaving the gate's step does it")
+    def _gradients(self) -> list[tuple[tuple[int, int] | None, float]]:
+        """Return what tells whether a gradient was replaced or written to, also where torch does not count it."""
+        found = [parameter.grad for parameter in self.machinery.mover.shadow.parameters]
+        held = [one for one in found if one is not None]
+        norms = torch._foreach_norm(held) if held else ()  # noqa: SLF001 - one launch for all
+        sizes = iter([float(norm.nan_to_num(-1.0)) for norm in norms])
+        return [(identity(one), 0.0 if one is None else next(sizes)) for one in found]
 
     def _drop_gradients(self) -> None:
-        for parameter in self._shadow.parameters:
+        for parameter in self.machinery.mover.shadow.parameters:
             parameter.grad = None
 
+    def _current(self, call: str) -> OpenStep:
+        if self._open is None:
+            raise IllegalTrainingSetupError(f"{call} is called inside `with gate.step(...)` only")
+        return self._open
 
-def _identity(gradient: Tensor | None) -> tuple[int, int] | None:
-    return None if gradient is None else (gradient.data_ptr(), gradient._version)  # noqa: SLF001 - torch's own counter
-
-
-def _limits(tables: Any) -> Tensor | None:
-    """Return norm limits per row and group, infinity where there is none; None where there is none at all."""
-    rows = torch.tensor([row.norms for row in tables.rows], dtype=torch.float64)
-    return torch.where(rows == NO_LIMIT, torch.inf, rows / MICRO) if (rows != NO_LIMIT).any() else None
+    def _refuse_open(self, call: str) -> None:
+        if self._open is not None:
+            raise IllegalTrainingSetupError(f"{call} was called inside a step")

@@ -34,11 +34,14 @@ KINDS: Final = {
 }
 """Kinds in use; 2 (keyring), 8 (resume), 9 (seal), 10 (erase) and 11 (prune) are kept free."""
 
+FORMAT: Final = 2
+"""Version of the log that is written and read here."""
+
 LARGEST_ENTRY: Final = 65_535
 """Bytes of an entry, by C2SP tlog-tiles."""
 
 _HEADER: Final = struct.Struct("<4sBBHII")
-_STEP: Final = struct.Struct("<16sIQIQ32s32s32s32sI")
+_STEP: Final = struct.Struct("<16sIQIHHiQ32s32s32s32sI")
 _RANK: Final = struct.Struct("<IIII32s")
 
 
@@ -60,6 +63,10 @@ class StepEntry:
     attempt: int
     step: int
     epoch: int
+    phase: int
+    """Position among the phases of the first entry."""
+    stage: int
+    today: int
     time_ns: int
     bundle: bytes
     manifest_root: bytes
@@ -92,7 +99,7 @@ def encode_entry(kind: int, payload: bytes) -> bytes:
     Raises:
         LineageError: The payload is too large for an entry.
     """
-    data = _HEADER.pack(b"AQL1", kind, 1, 0, len(payload), 0) + payload
+    data = _HEADER.pack(b"AQL1", kind, FORMAT, 0, len(payload), 0) + payload
     if len(data) > LARGEST_ENTRY:
         raise LineageError(f"an entry of {len(data)} bytes is larger than {LARGEST_ENTRY}")
     return data
@@ -110,9 +117,22 @@ def decode_entry(data: bytes) -> tuple[int, bytes]:
     if not _HEADER.size <= len(data) <= LARGEST_ENTRY:
         raise CorruptLogError("the entry is cut short or too long")
     magic, kind, version, flags, length, zero = _HEADER.unpack_from(data)
-    if (magic, version, flags, zero) != (b"AQL1", 1, 0, 0) or kind not in KINDS or length != len(data) - _HEADER.size:
+    known = (magic, version, flags, zero) == (b"AQL1", FORMAT, 0, 0) and kind in KINDS
+    if not known or length != len(data) - _HEADER.size:
         raise CorruptLogError("the entry has no valid header")
     return kind, data[_HEADER.size :]
+
+
+def refuse_other_format(data: bytes) -> None:
+    """Refuse the first entry of a log of another version, by the version's number.
+
+    Raises:
+        LineageError: It is one.
+    """
+    if data[:4] == b"AQL1" and len(data) > _HEADER.size and data[4] == GENESIS and data[5] != FORMAT:
+        raise LineageError(
+            f"the log has format {data[5]}, this version reads format {FORMAT}; read it with the version that wrote it"
+        )
 
 
 def encode_step(entry: StepEntry) -> bytes:
@@ -122,6 +142,9 @@ def encode_step(entry: StepEntry) -> bytes:
         entry.attempt,
         entry.step,
         entry.epoch,
+        entry.phase,
+        entry.stage,
+        entry.today,
         entry.time_ns,
         entry.bundle,
         entry.manifest_root,
@@ -143,7 +166,7 @@ def decode_step(payload: bytes) -> StepEntry:
     """
     if len(payload) < _STEP.size:
         raise CorruptLogError("the step entry is cut short")
-    run_id, attempt, step, epoch, time_ns, bundle, manifest, budgets, cursor, world = _STEP.unpack_from(payload)
+    *facts, world = _STEP.unpack_from(payload)
     if not world or len(payload) != _STEP.size + world * _RANK.size:
         raise CorruptLogError("the step entry has another length")
     ranks = []
@@ -151,7 +174,7 @@ def decode_step(payload: bytes) -> StepEntry:
         if rank != number or flags:
             raise CorruptLogError("the ranks of the step entry are not in order")
         ranks.append(RankEntry(rank, rows, cells, root))
-    return StepEntry(run_id, attempt, step, epoch, time_ns, bundle, manifest, budgets, cursor, tuple(ranks))
+    return StepEntry(*(*facts, tuple(ranks)))
 
 
 def encode_facts(facts: Mapping[str, Any]) -> bytes:

@@ -12,8 +12,20 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from aqpolicy.errors import CanonicalError, CorruptLogError, LineageError
-from aqpolicy.lineage.entry import CKPT, GENESIS, STATUS, STEP, StepEntry, decode_entry, decode_facts, decode_step
-from aqpolicy.lineage.record import Layout, RawBlock, StepBlock, cut_block, decode_block
+from aqpolicy.lineage.block import RawBlock, StepBlock, cut_block, decode_block
+from aqpolicy.lineage.entry import (
+    CKPT,
+    FORMAT,
+    GENESIS,
+    STATUS,
+    STEP,
+    StepEntry,
+    decode_entry,
+    decode_facts,
+    decode_step,
+    refuse_other_format,
+)
+from aqpolicy.lineage.record import Layout
 from aqpolicy.lineage.store import BLOCK, BODY, ENTRY, HEAD, Store, block_key, entry_key
 from aqpolicy.trust import Checkpoint, Keyring, open_checkpoint, root_of, sha256
 
@@ -32,6 +44,12 @@ def digest_of(facts: dict[str, Any], name: str) -> bytes:
     return bytes.fromhex(facts[name].removeprefix("sha256:"))
 
 
+def layout_of(genesis: dict[str, Any]) -> Layout:
+    """Return what the encoding of a run's steps depends on."""
+    names = (tuple(genesis["phases"]), tuple(genesis["stages"]))
+    return Layout(len(genesis["groups"]), len(genesis["budgets"]), *names)
+
+
 class LineageReader:
     """An open log; a context manager. No writer may have it open."""
 
@@ -42,7 +60,7 @@ class LineageReader:
             Everything in the folder is untrusted; the keyring is the caller's.
 
         Raises:
-            LineageError: There is no log, its head is missing, or it is being written.
+            LineageError: There is no log, its head is missing, it is being written, or it has another format.
             CorruptLogError: The store, the first entry or the head is damaged.
             SignatureError: No trusted key signed the head.
         """
@@ -50,7 +68,7 @@ class LineageReader:
         self._store = store or Store.open_to_read(self.run / "lineage")
         try:
             self.genesis = self._genesis()
-            self.layout = Layout(len(self.genesis["groups"]), len(self.genesis["budgets"]))
+            self.layout = layout_of(self.genesis)
             self.note = self._note()
             try:
                 self.checkpoint: Checkpoint = open_checkpoint(self.note, keyring.keys("log"))
@@ -84,6 +102,7 @@ class LineageReader:
         data = self._store.get(ENTRY, entry_key(0))
         if data is None:
             raise CorruptLogError("the log has no first entry", "entry 0")
+        refuse_other_format(data)
         try:
             kind, payload = decode_entry(data)
             facts = decode_facts(payload)
@@ -139,8 +158,21 @@ class LineageReader:
 
     @property
     def statuses(self) -> list[dict[str, Any]]:
-        """Events about credentials, in the order of the log."""
-        return [facts for _, facts in self.facts(STATUS)]
+        """Events of the run and about credentials, in the order of the log."""
+        return [facts for _, facts in self.events]
+
+    @property
+    def events(self) -> list[tuple[int, dict[str, Any]]]:
+        """The same, each with the number of the run's steps before it."""
+        steps, found = int(self.genesis["first_step"]), []
+        for index, kind, payload in self.entries():
+            steps += kind == STEP
+            if kind == STATUS:
+                try:
+                    found.append((steps, decode_facts(payload)))
+                except CorruptLogError as error:
+                    raise CorruptLogError(str(error), f"entry {index}") from error
+        return found
 
     def body(self, index: int, facts: dict[str, Any]) -> dict[str, Any]:
         """Return what an entry commits to by digest because it is too large for an entry.
@@ -212,12 +244,14 @@ def _within(where: str, error: CorruptLogError) -> CorruptLogError:
 
 
 def _describes_a_run(facts: dict[str, Any]) -> bool:
-    run, names = facts.get("run"), (facts.get("groups"), facts.get("budgets"))
+    run, names = facts.get("run"), [facts.get(name) for name in ("groups", "budgets", "phases", "stages")]
     return (
-        facts.get("format") == 1
+        facts.get("format") == FORMAT
         and isinstance(run, str)
         and _RUN.fullmatch(run) is not None
         and facts.get("origin") == origin_of(run)
+        and type(facts.get("first_step")) is int
+        and 0 <= facts["first_step"] < 2**63
         and all(_is_digest(facts.get(name)) for name in ("bundle", "manifest_root"))
         and all(isinstance(some, list) and all(_is_name(name) for name in some) for some in names)
     )

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aqpolicy.errors import CorruptLogError, ForkedLogError, LineageError, TrustError
+from aqpolicy.lineage.block import RawBlock, StepBlock, decode_block
 from aqpolicy.lineage.entry import (
     CKPT,
     END,
@@ -34,7 +35,6 @@ from aqpolicy.lineage.entry import (
     decode_step,
 )
 from aqpolicy.lineage.reader import LineageReader, digest_of
-from aqpolicy.lineage.record import RawBlock, StepBlock, decode_block
 from aqpolicy.lineage.tally import Tally
 from aqpolicy.trust import Checkpoint, Frontier, Keyring, leaf_hash, open_checkpoint, root_of
 
@@ -140,12 +140,14 @@ class _Check:
     ended: bool = False
     bodies: int = 0
     epoch: int = 0
+    first: int = field(init=False)
     tally: Tally | None = field(init=False)
     """None after a damaged step: what follows can no longer be added up."""
 
     def __post_init__(self) -> None:
         """Start before the first step."""
         self.tally = Tally(self.reader.layout.budgets)
+        self.first = int(self.reader.genesis["first_step"])
 
     def problems(self) -> Iterator[_Problem]:
         """Return everything that is wrong, in the order of the log."""
@@ -196,22 +198,22 @@ class _Check:
             yield "the manifest is not that of the run"
         if kind == END:
             self.ended = True
-        if kind in (CKPT, END) and facts.get("steps" if kind == END else "step") != self.steps:
-            yield f"it counts other steps than the {self.steps} before it"
+        if kind in (CKPT, END) and facts.get("steps" if kind == END else "step") != self.first + self.steps:
+            yield f"it counts other steps than the {self.first + self.steps} before it"
         if kind == CKPT:
             self.bodies += 1
             self.reader.body(index, facts)
 
     def _step(self, index: int, entry: StepEntry) -> list[_Problem]:
         """Compare a step's entry with the run, its rows and all steps before it."""
-        where = f"step {self.steps}"
+        where = f"step {self.first + self.steps}"
         found = [(f"entry {index}, {where}", said) for said in self._claims(entry)]
         self.steps, self.rows = self.steps + 1, self.rows + entry.rows
         damage, block = self._block(where, entry)
         if block is None:
             self.tally = None
         elif self.tally is not None:
-            self.tally.add(block.epoch, block.rows)
+            self.tally.add(block)
             if (entry.budget_state, entry.data_cursor) != (self.tally.budget_state, self.tally.data_cursor):
                 damage.append((f"entry {index}, {where}", "budgets or examples so far are not what the rows add up to"))
         found += damage
@@ -222,8 +224,8 @@ class _Check:
     def _claims(self, entry: StepEntry) -> Iterator[str]:
         """Compare what a step says of itself with its place and with the first entry."""
         genesis = self.reader.genesis
-        if entry.step != self.steps or entry.attempt:
-            yield f"step {self.steps} is missing, or not in its place"
+        if entry.step != self.first + self.steps or entry.attempt:
+            yield f"step {self.first + self.steps} is missing, or not in its place"
         run = (genesis["run"], digest_of(genesis, "bundle"), digest_of(genesis, "manifest_root"))
         if (entry.run_id.hex(), entry.bundle, entry.manifest_root) != run:
             yield "the step belongs to another run, policy or manifest"
@@ -243,8 +245,8 @@ class _Check:
             return [(where + place, str(error).removeprefix(f"{error.where}: "))], None
         except LineageError as error:
             return [(where, str(error))], None
-        told = (block.step, block.attempt, block.epoch, block.time_ns)
-        if told != (entry.step, entry.attempt, entry.epoch, entry.time_ns):
+        told = (raw.step, raw.attempt, raw.epoch, raw.phase, raw.stage, raw.today, raw.time_ns)
+        if told != (entry.step, entry.attempt, entry.epoch, entry.phase, entry.stage, entry.today, entry.time_ns):
             return [(where, "the block and its entry say different things of the step")], block
         (rank,) = entry.ranks
         if (rank.rows, rank.cells) != (len(block.rows), len(block.rows) * self.reader.layout.groups):

@@ -17,9 +17,11 @@ from typing import Any, Final
 
 from aqpolicy import __version__
 from aqpolicy.errors import AqpolicyError, LineageError
+from aqpolicy.lineage.block import Step, encode_block, name_number
 from aqpolicy.lineage.entry import (
     CKPT,
     END,
+    FORMAT,
     GENESIS,
     MANIFEST,
     POLICY,
@@ -31,8 +33,7 @@ from aqpolicy.lineage.entry import (
     encode_facts,
     encode_step,
 )
-from aqpolicy.lineage.reader import LineageReader, digest_of, origin_of
-from aqpolicy.lineage.record import Layout, StepBlock, encode_block
+from aqpolicy.lineage.reader import LineageReader, digest_of, layout_of, origin_of
 from aqpolicy.lineage.store import BLOCK, BODY, ENTRY, HEAD, Item, Store, block_key, entry_key
 from aqpolicy.lineage.tally import Tally
 from aqpolicy.lineage.verify import signed_frontier
@@ -65,15 +66,15 @@ class LineageWriter:
         self._run, self._store, self._signer, self._frontier = run, store, signer, frontier
         self._origin, self._run_id = str(genesis["origin"]), bytes.fromhex(str(genesis["run"]))
         self._bundle, self._manifest_root = digest_of(genesis, "bundle"), digest_of(genesis, "manifest_root")
-        self._layout = Layout(len(genesis["groups"]), len(genesis["budgets"]))
+        self._layout = layout_of(genesis)
         self._tally = Tally(self._layout.budgets)
         self._pending: dict[bytes, list[Item]] = {ENTRY: [], BLOCK: [], BODY: []}
         self._ends = True
         self._unpublished = 0
         self._dead = ""
-        self.steps = 0
-        """Steps taken."""
-        self.durable_steps = 0
+        self.steps = int(genesis["first_step"])
+        """Steps taken, those before this log included."""
+        self.durable_steps = self.steps
         """Steps that survive a crash."""
 
     @classmethod
@@ -90,7 +91,8 @@ class LineageWriter:
 
         Args:
             run: The run's folder; the log lies in its `lineage`.
-            genesis: What the first entry says of the run; `bundle` and `manifest_root` are digests as text.
+            genesis: What the first entry says of the run; `bundle` and `manifest_root` are digests as text, `phases`
+                and `stages` names in order, `first_step` the number of the first step.
             signer: Signs the heads.
             groups: Names of the depth groups, in order.
             budgets: Names of the budgets, in order.
@@ -100,8 +102,11 @@ class LineageWriter:
         """
         run_id = secrets.token_hex(16)
         facts = {
+            "phases": [],
+            "stages": [],
+            "first_step": 0,
             **genesis,
-            "format": 1,
+            "format": FORMAT,
             "aqpolicy": __version__,
             "run": run_id,
             "origin": origin_of(run_id),
@@ -149,7 +154,7 @@ class LineageWriter:
         writer._ends = False
         return writer
 
-    def append_step(self, block: StepBlock) -> None:
+    def append_step(self, block: Step) -> None:
         """Take the record of one step.
 
         Durability: with its group, at the latest when `append_model` or `close` returns.
@@ -160,19 +165,22 @@ class LineageWriter:
         self._refuse_when_dead()
         if block.step != self.steps:
             raise LineageError(f"step {block.step} came where step {self.steps} was due")
-        data, root = encode_block(block, self._layout)
-        self._tally.add(block.epoch, block.rows)
+        data, root, rows = encode_block(block, self._layout)
+        self._tally.add(block)
         entry = StepEntry(
             self._run_id,
             block.attempt,
             block.step,
             block.epoch,
+            name_number(block.phase, self._layout.phases),
+            name_number(block.stage, self._layout.stages),
+            block.today,
             block.time_ns,
             self._bundle,
             self._manifest_root,
             self._tally.budget_state,
             self._tally.data_cursor,
-            (RankEntry(0, len(block.rows), len(block.rows) * self._layout.groups, root),),
+            (RankEntry(0, rows, rows * self._layout.groups, root),),
         )
         self._append(STEP, encode_step(entry))
         self._pending[BLOCK].append((block_key(block.attempt, block.step), data))
@@ -196,8 +204,22 @@ class LineageWriter:
         self._pending[BODY].append((place, body))
         self._commit(publish=True)
 
+    def append_event(self, facts: Mapping[str, Any]) -> None:
+        """Record something that happened to the running training, between the steps before and after it.
+
+        Durability: with the group of steps that it falls into, at the latest when `append_model` or `close` returns.
+
+        Raises:
+            LineageError: The facts are too many or have no canonical form, or the log takes no more; training must
+                stop.
+        """
+        self._append(STATUS, encode_facts(facts))
+
     def append_status(self, facts: Mapping[str, Any]) -> int:
-        """Record an event about a credential and return its place in the log."""
+        """Record an event about a credential and return its place in the log.
+
+        Durability: on return, under a published head.
+        """
         self._append(STATUS, encode_facts(facts))
         self._commit(publish=True)
         return self._frontier.size - 1

@@ -483,6 +483,10 @@ class Policy:
     """Attributes that conditions use beyond the taxonomy's: `evidence`, then those of the run."""
     bands: tuple[Bands, ...] = ()
     evidence: Evidence | None = None
+    phases: tuple[str, ...] = ()
+    """What the run goes through by plan, as declared, whether or not a condition asks for it."""
+    stages: tuple[str, ...] = ()
+    """What the run goes through by certification, likewise."""
     certifications: tuple[Certification, ...] = ()
     complete: Span | None = None
     """Where the policy says that every observation must be admitted or refused by a rule."""

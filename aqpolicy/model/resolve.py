@@ -18,6 +18,7 @@ from aqpolicy.model.policy import (
     Assumption,
     Bands,
     Budget,
+    Category,
     Certification,
     DepthGroup,
     Evidence,
@@ -132,6 +133,8 @@ class _Resolution:
             derived=tuple(self._words.derived[name] for name in ORDER if name in self._words.used),
             bands=bands,
             evidence=evidence,
+            phases=self._declared("phase"),
+            stages=self._declared("stage"),
             certifications=certifications,
             complete=complete[0].span if complete else None,
             assumptions=assumptions,
@@ -235,6 +238,11 @@ class _Resolution:
             first[decl.kind] = decl
             found.extend(resolve_course(decl, self._words, self._problems)[1])
         return tuple(found)
+
+    def _declared(self, kind: str) -> tuple[str, ...]:
+        """Return the names that `phases` or `stages` declare."""
+        attribute = self._words.derived.get(kind)
+        return attribute.type.values if attribute is not None and isinstance(attribute.type, Category) else ()
 
     def _bands(self) -> tuple[Bands, ...]:
         used = set(self._words.used)

@@ -105,12 +105,21 @@ def policy_of_source(run: Run, path: Path) -> PolicyPart:
     return PolicyPart(f"{run.bundle.policy_name} {run.bundle.policy_version}", data.decode("utf-8"), (), verdict)
 
 
+_COUNTED = {
+    True: "the gradient mass (sum of the examples' gradient norms)",
+    False: "the visits (norms were not recorded)",
+}
+"""What a heat map counts, by whether norms were measured."""
+
+
 def heat_map_of(run: Run, title: str, classify: Classify | None = None) -> HeatMap:
     """Return admitted and denied mass by depth group and class.
 
     The class is that of the first category of the policy's vocabulary that is
-    called `authority`, or else of its first category.
+    called `authority`, or else of its first category. Where the run did not measure
+    norms, every visit counts one, times its share.
     """
+    measured = run.genesis.get("record") != "decisions"
     name_class = classify or _by_category(run)
     admitted: dict[str, list[float]] = {}
     denied: dict[str, list[float]] = {}
@@ -120,14 +129,15 @@ def heat_map_of(run: Run, title: str, classify: Classify | None = None) -> HeatM
         name = _UNKNOWN if row.manifest_index == NO_INDEX else known[row.manifest_index]
         inside = admitted.setdefault(name, [0.0] * len(groups))
         held = denied.setdefault(name, [0.0] * len(groups))
-        for group, (mass, norm) in enumerate(zip(run.masses(row), row.norms, strict=True)):
+        masses = run.masses(row) if measured else tuple(share / MICRO for share in run.applied(row))
+        norms = row.norms if measured else (1.0,) * len(groups)
+        for group, (mass, norm) in enumerate(zip(masses, norms, strict=True)):
             inside[group] += mass
-            held[group] += max(norm, 0.0) - mass
+            held[group] += max(norm - mass, 0.0)
     classes = tuple(sorted(admitted))
     return HeatMap(
         title,
-        "Share of the gradient mass (sum of the examples' gradient norms) that was admitted; "
-        "the depth groups in order from the input",
+        f"Share of {_COUNTED[measured]} that was admitted; the depth groups in order from the input",
         groups,
         classes,
         tuple(tuple(admitted[name][group] for name in classes) for group in range(len(groups))),

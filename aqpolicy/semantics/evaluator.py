@@ -10,7 +10,6 @@ least and always win; what is missing or undecidable is denied.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -38,6 +37,7 @@ from aqpolicy.model.policy import (
     Restriction,
     Rule,
 )
+from aqpolicy.semantics.state import COMPARE
 from aqpolicy.units import MICRO
 
 UNDECIDABLE: Final = "an attribute is missing, ill-typed or out of range"
@@ -45,8 +45,6 @@ UNDECIDABLE: Final = "an attribute is missing, ill-typed or out of range"
 
 NOTHING_LEFT: Final = "nothing is left"
 """Reason where grants and limits together leave no group open."""
-
-_COMPARE: Final = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +155,7 @@ def holds(
 
 def _compare(value: object, op: str, literal: str | int) -> bool:
     if isinstance(value, int) and isinstance(literal, int):
-        return bool(_COMPARE[op](value, literal))
+        return bool(COMPARE[op](value, literal))
     if isinstance(value, str) and isinstance(literal, str) and op == "=":
         return value == literal
     raise InternalError(f"cannot say whether `{value}` {op} `{literal}`; please report this policy")

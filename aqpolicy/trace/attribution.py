@@ -74,8 +74,11 @@ def estimates(visits: Visits, gradient: Sequence[Tensor], damp: float = DEFAULT_
         if end > start and bool(is_open.any()):
             rows = joined[start:end].double()
             first = _spread([used[group] == block.step for group in range(len(widths))], widths)
-            d, m_before = _backwards(book, q, m, first)
+            factor, clip = _spread(book.factors, widths), _spread(book.clip, widths)
+            d, m_before = _backwards(book, q, m, first, factor)
             d = torch.where(is_open, d, 0.0)
+            # The optimizer saw the recorded gradients clipped.
+            rows = rows * clip
             scores[start:end] = torch.stack([part.sum(1) for part in torch.split(rows * d, list(widths), 1)], dim=1)
             pull = _transport(rows, scores[start:end].sum(1), book.lr / max(1e-12, 1.0 - book.momentum), damp)
             q = q + book.weight_decay * d + pull
@@ -84,9 +87,9 @@ def estimates(visits: Visits, gradient: Sequence[Tensor], damp: float = DEFAULT_
     return scores
 
 
-def _backwards(book: Book, q: Tensor, m: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+def _backwards(book: Book, q: Tensor, m: Tensor, first: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     """Return the adjoints of the step's gradient and of the momentum before the step."""
-    moved = -book.lr * q
+    moved = -book.lr * factor * q
     if not book.momentum:
         return moved, torch.zeros_like(m)
     buffer = m + (book.momentum if book.nesterov else 1.0) * moved
@@ -115,9 +118,11 @@ def _groups(visits: Visits) -> range:
     return range(len(visits.plan.widths))
 
 
-def _spread(values: Sequence[bool], widths: Sequence[int]) -> Tensor:
-    """Return one number per column from one per group."""
-    return torch.tensor(values).repeat_interleave(torch.tensor(widths))
+def _spread(values: Sequence[bool] | Sequence[float], widths: Sequence[int]) -> Tensor:
+    """Return one number per column from one per group, numbers in double precision."""
+    column = torch.tensor(values)
+    column = column if column.dtype == torch.bool else column.double()
+    return column.repeat_interleave(torch.tensor(widths))
 
 
 def score(visits: Visits, gradient: Sequence[Tensor], opening: Sequence[Tensor], *, level: int, damp: float) -> Scores:

@@ -4,67 +4,37 @@ The signed bundle says what should have been done, the signed manifest to whom;
 the log says what was done. The first difference raises and is located to the
 step and the example. There is no tolerance, but for one place: what an example
 wrote, as the log's sketch has it, is measured in floating point.
+
+It is the third implementation of what a policy means, after the gate and the
+reference semantics, and shares no code with either: `limits` (rows to shares),
+`ledger` (budgets), `metering` (movement and drift), `course` and `checking`
+(phases, stages, verifications), `promoting`, `words` (what the log calls it).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aqpolicy.bundle.tables import ERROR_ROW, NO_LIMIT
-from aqpolicy.errors import CorruptLogError
-from aqpolicy.lineage import NO_INDEX, NO_SURPRISAL, Row, StepBlock
-from aqpolicy.trace.ledger import REASONS, REFUSED_EXAMPLE, Ledger, Outcome, Visit, reason_of, verdict_of
-from aqpolicy.trace.run import SKETCH, Progress, Run, SketchShape, located, open_run, sketch_shape
+from aqpolicy.errors import CorruptLogError, TraceError
+from aqpolicy.lineage import NO_ENTROPY, NO_INDEX, NO_SURPRISAL, NOT_FINITE, NOT_MEASURED, Row, StepBlock
+from aqpolicy.trace.course import Course
+from aqpolicy.trace.ledger import Ledger, Outcome, Visit, concerned
+from aqpolicy.trace.limits import Limits
+from aqpolicy.trace.metering import Metering
+from aqpolicy.trace.report import AuditReport
+from aqpolicy.trace.run import Progress, Run, located, open_run
+from aqpolicy.trace.sketches import SKETCH, SketchShape, sketch_shape
+from aqpolicy.trace.words import REFUSED_EXAMPLE, reason_of, verdict_of
 from aqpolicy.trust import Keyring, sha256
-from aqpolicy.units import micro_text
+from aqpolicy.units import MICRO
+
+__all__ = ["AuditReport", "audit", "audit_run"]
 
 SLACK: Final = 1e-2
 """Relative room for short floating point where a sketch is compared with a norm."""
-
-
-@dataclass(slots=True)
-class AuditReport:
-    """What a run that obeyed its policy did. Charges are in millionths of a nat."""
-
-    run: str
-    policy: str
-    entries: int
-    steps: int = 0
-    epochs: int = 0
-    rows: int = 0
-    examples: int = 0
-    effects: Counter[str] = field(default_factory=Counter)
-    causes: Counter[str] = field(default_factory=Counter)
-    exceptions: Counter[str] = field(default_factory=Counter)
-    spent: dict[str, int] = field(default_factory=dict)
-    """Per budget, over the whole run."""
-    largest_epoch: dict[str, int] = field(default_factory=dict)
-    """Per budget, the most that one epoch spent."""
-    movement: dict[str, float] = field(default_factory=dict)
-    """Per group, the sum of its step lengths."""
-    worst_residual: dict[str, float] = field(default_factory=dict)
-    """Per group, the largest part of a step that the recorded gradients did not explain; absent if not booked."""
-    models: int = 0
-    statuses: int = 0
-    ended: bool = False
-
-    def lines(self) -> Iterator[str]:
-        """Yield the report as lines of text."""
-        said = ", ".join(f"{effect} {count}" for effect, count in sorted(self.effects.items()))
-        yield f"decisions {self.rows} rows of {self.examples} examples are as policy and manifest say: {said}"
-        if self.exceptions:
-            yield "          " + ", ".join(f"{reason} {count}" for reason, count in sorted(self.exceptions.items()))
-        for name, spent in self.spent.items():
-            largest = micro_text(self.largest_epoch[name])
-            yield f"budget    {name}: {micro_text(spent)} nat spent, at most {largest} in an epoch, never overspent"
-        for name, length in self.movement.items():
-            residual = self.worst_residual.get(name)
-            booked = "not booked" if residual is None else f"at most {residual:.1e} of a step unexplained"
-            yield f"movement  {name}: {length:.6g} in all steps, {booked}; closed means still"
 
 
 def audit_run(folder: Path | str, keyring: Keyring, progress: Progress | None = None) -> AuditReport:
@@ -85,7 +55,9 @@ def audit(run: Run, progress: Progress | None = None) -> AuditReport:
 
     Raises:
         CorruptLogError: The first discrepancy; `where` gives step and example.
+        TraceError: The run was resumed: its log does not begin where its budgets do.
     """
+    _refuse_resumed(run)
     _check_model(run)
     report = _Auditor(run).walk(progress)
     report.models, report.statuses, report.ended = len(run.models), len(run.statuses), run.verified.ended
@@ -97,39 +69,68 @@ class _Auditor:
 
     def __init__(self, run: Run) -> None:
         self._run, self._tables = run, run.tables
-        self._ledger = Ledger(run.tables)
+        self._ledger, self._limits, self._metering = Ledger(run.tables), Limits(run.tables), Metering(run.tables)
+        models: dict[int, list[str]] = {}
+        for model in run.models:
+            models.setdefault(model["step"], []).append(f"sha256:{model['model']}")
+        self._course = Course(run.tables, models)
         self._sketch = sketch_shape(run) if run.genesis.get("record") == SKETCH else None
+        self._of_run = frozenset(table.name for table in run.tables.attributes if table.origin == "run")
         self._routes: dict[int, int] = {}
-        names = [budget.name for budget in run.tables.budgets]
-        self._report = AuditReport(run.run_id, run.bundle.policy_name, run.verified.entries)
-        self._report.spent = dict.fromkeys(names, 0)
-        self._report.largest_epoch = dict.fromkeys(names, 0)
-        self._report.movement = dict.fromkeys(run.tables.groups, 0.0)
+        self._report = AuditReport.of(run.run_id, run.bundle.policy_name, run.verified.entries, run.tables)
 
     def walk(self, progress: Progress | None) -> AuditReport:
         """Audit every step, in order."""
-        blocks, report, epoch = self._run.blocks, self._report, 0
+        blocks, report = self._run.blocks, self._report
+        events: dict[int, list[dict[str, Any]]] = {}
+        for steps, facts in self._run.events:
+            events.setdefault(steps, []).append(facts)
         for number, block in enumerate(blocks):
-            if block.epoch < epoch:
-                raise CorruptLogError("the epoch went back", f"step {block.step}")
-            if block.epoch > epoch:
-                epoch = block.epoch
-                self._ledger.start_epoch()
+            self._between(number, events.get(number, ()), last=False)
             self._audit_step(block)
             if progress is not None:
                 progress(number + 1, len(blocks))
-        report.steps = len(blocks)
-        report.epochs = len({block.epoch for block in blocks})
+        self._between(len(blocks), events.get(len(blocks), ()), last=not self._run.verified.ended or self._is_halted)
+        report.steps, report.epochs = len(blocks), len({block.epoch for block in blocks})
         report.examples = len({row.example_key for _, row in self._run.rows})
+        report.checks, report.rollbacks = self._course.checking.checks, self._course.checking.rollbacks
         return report
 
+    @property
+    def _is_halted(self) -> bool:
+        return bool(self._ledger.halted or self._metering.halted)
+
+    def _between(self, steps: int, events: Sequence[Mapping[str, Any]], *, last: bool) -> None:
+        """Follow what happened between two steps."""
+        entered = self._course.phases_entered
+        with located(f"after {steps} steps"):
+            self._course.follow(steps, events, last=last)
+        if self._course.phases_entered > entered:
+            self._ledger.start_phase()
+            self._metering.start("phase")
+        self._limits.held = self._course.checking.held
+
     def _audit_step(self, block: StepBlock) -> None:
+        halted = self._ledger.halted or self._metering.halted or self._course.checking.halted
+        with located(f"step {block.step}"):
+            if halted:
+                raise CorruptLogError(f"the run went on although `{halted}` had halted it")
+            if self._course.arrive(block):
+                self._ledger.start_epoch()
+                self._metering.start("epoch")
         visits = [self._identify(block, row) for row in block.rows]
         outcomes = self._ledger.step(visits)
         for row, visit, outcome in zip(block.rows, visits, outcomes, strict=True):
             self._compare(block, row, visit, outcome)
         self._check_budgets(block)
-        self._check_book(block, outcomes)
+        with located(f"step {block.step}, book"):
+            self._check_book(block, outcomes)
+            self._metering.check(block.book, concerned(self._tables, visits, outcomes))
+        rows = [visit.decided.row for visit in visits]
+        shares = [outcome.shares for outcome in outcomes]
+        self._limits.book(block.step, list(zip(rows, shares, strict=True)))
+        routes = {row.route for row, left in zip(block.rows, shares, strict=True) if any(left)}
+        self._course.take(block.step, routes)
 
     def _identify(self, block: StepBlock, row: Row) -> Visit:
         """Check who a row speaks of and that it got the right row of the table."""
@@ -138,94 +139,120 @@ class _Auditor:
         known = manifest.index_of_key(row.example_key)
         if known != (None if row.manifest_index == NO_INDEX else row.manifest_index):
             raise CorruptLogError("the example is not that of the manifest's observation", where)
-        route = ERROR_ROW if known is None or row.reason_code == REFUSED_EXAMPLE else self._route(known)
+        lost = known is None or row.reason_code == REFUSED_EXAMPLE
+        values = {} if known is None or lost else self._values(block, row, known)
+        route = ERROR_ROW if known is None or lost else self._route(known, values)
         if row.route != route:
             raise CorruptLogError(
                 f"row {row.route} of the mask table was applied; the observation's attributes select row {route}", where
             )
         surprisal = None if row.surprisal == NO_SURPRISAL else row.surprisal
-        broken = tuple(group for group, norm in enumerate(row.norms) if norm < 0)
-        return Visit(row.example_key, self._tables.rows[route], surprisal, broken)
+        broken = tuple(group for group, norm in enumerate(row.norms) if norm == NOT_FINITE)
+        decided = self._limits.decide(row.example_key, self._tables.rows[route], values, block.step, block.epoch)
+        return Visit(row.example_key, decided, surprisal, broken)
 
-    def _route(self, index: int) -> int:
+    def _values(self, block: StepBlock, row: Row, index: int) -> Mapping[str, object]:
+        """Return a visit's attributes: those that were signed, and of those of the run the ones that the tables ask."""
+        if not self._of_run:
+            return self._run.manifest.attributes(index)
+        said: dict[str, object] = {
+            "step": block.step * MICRO,
+            "epoch": block.epoch * MICRO,
+            "today": block.today * MICRO,
+            "phase": block.phase,
+            "stage": block.stage,
+            "surprisal": None if row.surprisal == NO_SURPRISAL else row.surprisal,
+            "predictive_entropy": None if row.entropy == NO_ENTROPY else row.entropy,
+        }
+        return {**self._run.manifest.attributes(index), **{name: said.get(name) for name in self._of_run}}
+
+    def _route(self, index: int, values: Mapping[str, object]) -> int:
+        if self._of_run:
+            return self._tables.row_of(values)
         if index not in self._routes:
-            self._routes[index] = self._tables.row_of(self._run.manifest.attributes(index))
+            self._routes[index] = self._tables.row_of(values)
         return self._routes[index]
 
     def _compare(self, block: StepBlock, row: Row, visit: Visit, outcome: Outcome) -> None:
         """Compare what was logged of one visit with what should have happened."""
         where = f"step {block.step}, example `{self._run.name_of(row)}`"
-        reason = reason_of(outcome, known=row.manifest_index != NO_INDEX, refused=row.reason_code == REFUSED_EXAMPLE)
-        triples = enumerate(zip(outcome.reasons, outcome.shares, visit.row.shares, strict=True))
+        table = visit.decided.row
+        reason = reason_of(
+            outcome.reasons, known=row.manifest_index != NO_INDEX, refused=row.reason_code == REFUSED_EXAMPLE
+        )
+        verdict = verdict_of(table, outcome.shares, reason, expired=visit.decided.expired)
+        triples = enumerate(zip(outcome.reasons, outcome.shares, table.shares, strict=True))
         exceptions = tuple((group, why, left) for group, (why, left, said) in triples if left != said)
         expected: Sequence[tuple[str, object, object]] = (
             ("applied shares", row.exceptions, exceptions),
             ("charges", row.charges, outcome.charges),
             ("reason", row.reason_code, reason),
-            ("effect and cause", (row.effect, row.cause), verdict_of(visit.row, outcome.shares, reason)),
+            ("effect and cause", (row.effect, row.cause), verdict),
         )
         for name, logged, derived in expected:
             if logged != derived:
                 raise CorruptLogError(f"the {name} are {logged} in the log and {derived} when derived again", where)
         if self._sketch is not None:
             with located(where):
-                self._check_sketch(self._sketch, row, len(block.rows))
-        self._count(row)
+                self._check_sketch(self._sketch, row, block.book.denominator)
+        self._report.count_row(row)
 
-    def _check_sketch(self, shape: SketchShape, row: Row, scheduled: int) -> None:
+    def _check_sketch(self, shape: SketchShape, row: Row, denominator: float) -> None:
         """Check that an example wrote no more than its share: nothing at all where the share is 0."""
         sketched = shape.norms(row.sketch)
+        if any(share and norm == NOT_MEASURED for share, norm in zip(self._run.applied(row), row.norms, strict=True)):
+            raise CorruptLogError("a norm was not measured although the run recorded sketches")
         for group, (written, mass) in enumerate(zip(sketched, self._run.masses(row), strict=True)):
             size, width = shape.sizes[group], shape.widths[group]
             # A bucket adds at most `load` numbers, so a sketch is at most sqrt(load) longer; half a level per number
             # is rounding.
             load = -(-size // width) if width else 0
             rounding = width**0.5 * shape.scale(row.sketch, group) / 2
-            bound = load**0.5 * mass / scheduled * (1 + SLACK) + rounding
+            bound = load**0.5 * mass / denominator * (1 + SLACK) + rounding
             if written > bound:
                 raise CorruptLogError(
                     f"{written:.4g} was written to group `{self._tables.groups[group]}`, the applied share allows "
                     f"{bound:.4g}"
                 )
 
-    def _count(self, row: Row) -> None:
-        report = self._report
-        report.rows += 1
-        report.effects[row.effect] += 1
-        report.causes[row.cause] += 1
-        if row.reason_code:
-            report.exceptions[REASONS[row.reason_code]] += 1
-        for name, charge in zip(report.spent, row.charges, strict=True):
-            report.spent[name] += charge
-
     def _check_budgets(self, block: StepBlock) -> None:
         """Check the sums of what was logged against the limits; the ledger's own arithmetic is not used here."""
         for number, budget in enumerate(self._tables.budgets):
             epoch = self._ledger.epoch[number]
             self._report.largest_epoch[budget.name] = max(self._report.largest_epoch[budget.name], epoch)
-            for limit, spent in ((budget.per_epoch, epoch), (budget.per_run, self._report.spent[budget.name])):
-                if limit != NO_LIMIT and spent > limit:
-                    raise CorruptLogError(f"budget `{budget.name}` is overspent", f"step {block.step}")
+            step = sum(row.charges[number] for row in block.rows)
+            windows = [("step", step), ("epoch", epoch), ("phase", self._ledger.phase[number])]
+            spent = dict([*windows, ("run", self._report.spent[budget.name])])
+            limits = [("epoch", budget.per_epoch), ("run", budget.per_run)]
+            limits += [(window, limit) for meter, window, limit in budget.meters if meter == "surprisal"]
+            if any(limit != NO_LIMIT and spent[window] > limit for window, limit in limits):
+                raise CorruptLogError(f"budget `{budget.name}` is overspent", f"step {block.step}")
 
     def _check_book(self, block: StepBlock, outcomes: Sequence[Outcome]) -> None:
-        """Check that closed groups stood still and that the denominator is that of the schedule."""
-        book, where = block.book, f"step {block.step}, book"
-        if book.denominator != len(block.rows):
-            raise CorruptLogError("the denominator is not the number of scheduled examples", where)
+        """Check that closed groups stood still, and count the step."""
+        book = block.book
         for group, name in enumerate(self._tables.groups):
             nobody = not any(outcome.shares[group] for outcome in outcomes)
             if nobody and not book.closed[group]:
-                raise CorruptLogError(f"group `{name}` was open although no example may write it", where)
+                raise CorruptLogError(f"group `{name}` was open although no example may write it")
             if book.closed[group] and book.movement[group]:
-                raise CorruptLogError(f"group `{name}` moved although it was closed", where)
-            self._report.movement[name] += book.movement[group]
-            if book.residual[group] >= 0:
-                worst = self._report.worst_residual
-                worst[name] = max(worst.get(name, 0.0), book.residual[group])
+                raise CorruptLogError(f"group `{name}` moved although it was closed")
+        self._report.count_book(book, len(block.rows))
 
 
 def _check_model(run: Run) -> None:
     """Compare the model file, where there is one, with the digest last published."""
-    path = run.folder / "model.pt"
-    if path.exists() and run.models and sha256(path.read_bytes()).hex() != run.models[-1].get("model"):
+    path, published = run.folder / "model.pt", run.published
+    if not path.exists() or not run.models:
+        return
+    if published is None or sha256(path.read_bytes()).hex() != published["model"]:
         raise CorruptLogError("the model file is not the one that the log published", "model.pt")
+
+
+def _refuse_resumed(run: Run) -> None:
+    """Refuse a log that does not hold all that its budgets have spent."""
+    if run.first_step:
+        raise TraceError(
+            f"the run was resumed at step {run.first_step}: what it had spent and promised before is in another log, "
+            "and its decisions cannot be derived from this one alone"
+        )

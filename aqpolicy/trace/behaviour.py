@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from aqpolicy.errors import AqpolicyError, InputError, TraceError
-from aqpolicy.gate.groups import bind_groups
+from aqpolicy.gate.routing.groups import bind_groups
 from aqpolicy.trace.visits import Ending, Visits
 
 _FORM: Final = "`FILE.py:FUNCTION` or `package.module:FUNCTION`"

@@ -3,8 +3,8 @@
 The run is linear in the gradients given its own learning rates, so every update
 has an exact impulse response on the final weights: a scalar per step and group
 for SGD, plain, with momentum, Nesterov momentum and weight decay. A group that
-was closed in a step neither moves nor ages its momentum there. The book refuses
-every optimizer that it has no exact response for; it estimates nothing.
+was closed in a step neither moves nor ages its momentum there; one that was put
+back or scaled after the step ages it all the same. It estimates nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-
-from aqpolicy.errors import TraceError
 
 EXACT: Final = "SGD"
 """The optimizer that has an exact scalar response here, as torch calls its class."""
@@ -29,6 +27,10 @@ class Terms:
     weight_decay: float = 0.0
     nesterov: bool = False
     closed: bool = False
+    factor: float = 1.0
+    """What was left of the step in the end."""
+    clip: float = 1.0
+    """What the gradient was multiplied by before the optimizer saw it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def impulse(terms: Sequence[Terms]) -> Impulse:
     p, r = 1.0, 0.0
     for number in reversed(opened):
         term = terms[number]
-        d = -term.lr * p
+        d = -term.lr * term.factor * p
         if term.momentum:
             r += d * (term.momentum if term.nesterov else 1.0)
             gradient = r * (1.0 if number == first else 1.0 - term.dampening) + (d if term.nesterov else 0.0)
@@ -63,19 +65,5 @@ def impulse(terms: Sequence[Terms]) -> Impulse:
         else:
             gradient = d
         p += term.weight_decay * gradient
-        rho[number] = gradient
+        rho[number] = term.clip * gradient
     return Impulse(tuple(rho), p)
-
-
-def refuse_other_optimizers(names: Sequence[str]) -> None:
-    """Refuse a run that another optimizer took part in.
-
-    Raises:
-        TraceError: The book has no exact response for one of them.
-    """
-    others = sorted({name for name in names if name != EXACT})
-    if others:
-        raise TraceError(
-            f"the run was optimized with `{others[0]}`, whose steps have no exact scalar response; "
-            f"this version traces runs of torch.optim.{EXACT} only"
-        )

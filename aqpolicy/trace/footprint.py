@@ -16,8 +16,8 @@ from typing import Literal
 
 from aqpolicy.errors import TraceError
 from aqpolicy.lineage import NO_INDEX, NO_SURPRISAL, Row, StepBlock
-from aqpolicy.trace.ledger import REASONS
 from aqpolicy.trace.run import Run
+from aqpolicy.trace.words import REASONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class GroupPart:
     """Visits that were admitted into the group."""
     steps: int
     mass: float
-    """Sum of the norms that were admitted."""
+    """Sum of the norms that were admitted, less what was clipped or put back."""
     mass_of_run: float
     """Part of all that the group received in the run, 0 to 1."""
     displacement: float | None
@@ -112,11 +112,11 @@ def masses_by(run: Run, name: Callable[[Row], str]) -> dict[str, tuple[int, tupl
     """Return number of visits and admitted mass per group of every source, by what `name` calls a row's."""
     visits: Counter[str] = Counter()
     totals: dict[str, list[float]] = {}
-    for _, row in run.rows:
+    for block, row in run.rows:
         source = name(row)
         visits[source] += 1
         total = totals.setdefault(source, [0.0] * len(run.tables.groups))
-        for group, mass in enumerate(run.masses(row)):
+        for group, mass in enumerate(run.masses(row, block.book)):
             total[group] += mass
     return {source: (visits[source], tuple(total)) for source, total in totals.items()}
 
@@ -167,7 +167,7 @@ def _collect(
         examples=tuple(used),
         unused=len(wanted) - len(used),
         corroborated=corroborated,
-        groups=_groups(run, visits),
+        groups=_groups(run, visits, [run.masses(row) for _, row in found]),
         epochs={epoch: tuple(total) for epoch, total in sorted(epochs.items())},
         effects=dict(Counter(visit.effect for visit in visits)),
         charged=charged,
@@ -187,15 +187,15 @@ def _visit(run: Run, block: StepBlock, row: Row) -> SourceVisit:
         surprisal=None if row.surprisal == NO_SURPRISAL else row.surprisal,
         shares=run.applied(row),
         norms=row.norms,
-        mass=run.masses(row),
+        mass=run.masses(row, block.book),
         charges=row.charges,
     )
 
 
-def _groups(run: Run, visits: tuple[SourceVisit, ...]) -> tuple[GroupPart, ...]:
+def _groups(run: Run, visits: tuple[SourceVisit, ...], admitted: list[tuple[float, ...]]) -> tuple[GroupPart, ...]:
     everything = [0.0] * len(run.tables.groups)
-    for _, row in run.rows:
-        for group, mass in enumerate(run.masses(row)):
+    for block, row in run.rows:
+        for group, mass in enumerate(run.masses(row, block.book)):
             everything[group] += mass
     impulses = run.impulses()
     parts = []
@@ -205,14 +205,13 @@ def _groups(run: Run, visits: tuple[SourceVisit, ...]) -> tuple[GroupPart, ...]:
         mass = sum(visit.mass[group] for visit in inside)
         displacement = None
         if impulses is not None:
-            rho = impulses[group].rho
-            parted = (abs(rho[visit.step]) * visit.mass[group] / _scheduled(run, visit.step) for visit in inside)
-            displacement = sum(parted)
-        movement = sum(run.blocks[step].book.movement[group] for step in steps)
+            # What was admitted, not what was kept of the step: momentum carries on what a step was put back of.
+            reach = [
+                abs(rho) / block.book.denominator for rho, block in zip(impulses[group].rho, run.blocks, strict=True)
+            ]
+            pairs = zip(visits, admitted, strict=True)
+            displacement = sum(reach[visit.step - run.first_step] * one[group] for visit, one in pairs)
+        movement = sum(run.blocks[step - run.first_step].book.movement[group] for step in steps)
         part = mass / everything[group] if everything[group] else 0.0
         parts.append(GroupPart(name, len(inside), len(steps), mass, part, displacement, movement))
     return tuple(parts)
-
-
-def _scheduled(run: Run, step: int) -> int:
-    return max(1, run.blocks[step].book.denominator)

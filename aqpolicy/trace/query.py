@@ -169,10 +169,14 @@ def _examples_in(hops: Sequence[Hop]) -> list[str]:
 def _signed(run: Run, sources: Sources, examples: Sequence[str]) -> tuple[Signed, ...]:
     """Return the signed observations of examples; an unknown example has none."""
     index = {name: at for name, at in zip(sources.names, sources.index, strict=True) if at != NO_INDEX}
-    return tuple(_observation(run, index[name]) for name in examples if name in index)
+    wanted: dict[int, dict[str, None]] = {index[name]: {} for name in examples if name in index}
+    for _, row in run.rows:
+        if row.manifest_index in wanted:
+            wanted[row.manifest_index].update(dict.fromkeys(run.tables.rows[row.route].rules))
+    return tuple(_observation(run, at, tuple(rules)) for at, rules in wanted.items())
 
 
-def _observation(run: Run, index: int) -> Signed:
+def _observation(run: Run, index: int, rules: tuple[str, ...]) -> Signed:
     manifest = run.manifest
     said = manifest.observation(index)
     credential = manifest.credentials[said.credential]
@@ -188,7 +192,7 @@ def _observation(run: Run, index: int) -> Signed:
         observed_at=said.observed_at,
         attributes=dict(said.attributes),
         history=tuple(events),
-        rules=run.tables.rows[run.tables.row_of(said.attributes)].rules,
+        rules=rules,
         revoked=run.revoked.get(said.credential, ""),
     )
 

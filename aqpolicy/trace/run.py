@@ -6,17 +6,25 @@ It judges no decision; `audit` does.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from aqpolicy.bundle import Bundle, load_bundle, refuse_unenforced
 from aqpolicy.bundle.tables import NO_LIMIT, Tables
 from aqpolicy.errors import CorruptLogError, TraceError
-from aqpolicy.lineage import NO_INDEX, LineageReader, Row, StepBlock, VerifyReport, verify_log
+from aqpolicy.lineage import (
+    NO_INDEX,
+    NOT_MEASURED,
+    Book,
+    LineageReader,
+    Row,
+    StepBlock,
+    VerifyReport,
+    verify_log,
+)
 from aqpolicy.provenance import Manifest, load_manifest
 from aqpolicy.trace.book import EXACT, Impulse, Terms, impulse
 from aqpolicy.trust import Keyring, digest_text
@@ -24,11 +32,6 @@ from aqpolicy.units import MICRO
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps there are."""
-
-SKETCH: Final = "sketch"
-"""What `record` says where the log holds sketches."""
-
-_FLOAT: Final = struct.Struct("<f")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Run:
     verified: VerifyReport
     blocks: tuple[StepBlock, ...]
     models: tuple[dict[str, Any], ...]
-    statuses: tuple[dict[str, Any], ...]
+    events: tuple[tuple[int, dict[str, Any]], ...]
+    """What happened between steps, and to credentials since; each with the number of steps before it."""
 
     @property
     def tables(self) -> Tables:
@@ -60,6 +64,30 @@ class Run:
         return str(self.genesis["run"])
 
     @property
+    def statuses(self) -> tuple[dict[str, Any], ...]:
+        """The events, without their places."""
+        return tuple(facts for _, facts in self.events)
+
+    @property
+    def published(self) -> dict[str, Any] | None:
+        """What the log says of the model in `model.pt`: the last one that may bear this name; None without one."""
+        states = {str(event.get("candidate")): event for event in self.statuses if event.get("event") == "promotion"}
+        model: dict[str, Any]
+        for model in reversed(self.models):
+            event = states.get(f"sha256:{model['model']}", {})
+            if (
+                event.get("state", "executed") == "executed"
+                and event.get("name", model.get("name", "model")) == "model"
+            ):
+                return model
+        return None
+
+    @property
+    def first_step(self) -> int:
+        """Number of the first step in this log; above 0 where the run was resumed."""
+        return int(self.genesis["first_step"])
+
+    @property
     def revoked(self) -> dict[str, str]:
         """Revoked credentials, each with the reason that was given."""
         return {
@@ -68,9 +96,25 @@ class Run:
             if status.get("event") == "revoked" and "credential" in status
         }
 
+    @property
+    def inexact(self) -> str:
+        """Why the run is not linear in its recorded gradients; empty where it is."""
+        if self.first_step:
+            return f"it was resumed at step {self.first_step}, and what was before is in another log"
+        others = sorted({block.book.optimizer for block in self.blocks if block.book.optimizer != EXACT})
+        if others:
+            return f"it was optimized with `{others[0]}`, whose steps have no exact scalar response"
+        if any(block.book.mixed for block in self.blocks):
+            return "the optimizer's parameter groups had different settings, of which the log holds one"
+        if any(block.book.loss_scale != 1.0 for block in self.blocks):
+            return "its losses were scaled for short floating point, and steps may have been left out"
+        if any(event.get("event") == "verification" and event.get("remedy") == "rollback" for event in self.statuses):
+            return "it was rolled back to an earlier state"
+        return ""
+
     def impulses(self) -> tuple[Impulse, ...] | None:
-        """Return every group's impulse response; None where an optimizer has no exact one."""
-        if any(block.book.optimizer != EXACT for block in self.blocks):
+        """Return every group's impulse response; None where the run has no exact one (`inexact`)."""
+        if self.inexact:
             return None
         return tuple(impulse(self._terms(group)) for group in range(len(self.tables.groups)))
 
@@ -81,10 +125,22 @@ class Run:
             shares[group] = share
         return tuple(shares)
 
-    def masses(self, row: Row) -> tuple[float, ...]:
-        """Return the norm of what every group received of an example: share, times what its norm limit left of it."""
+    def masses(self, row: Row, book: Book | None = None) -> tuple[float, ...]:
+        """Return the norm of what every group received of an example: share, times what its norm limit left of it.
+
+        Args:
+            row: The visit.
+            book: The book of its step, to count what became of it afterwards too: clipped with the whole gradient,
+                scaled or put back with the whole step. Without it, what was admitted.
+
+        Raises:
+            TraceError: The run did not measure a norm that this needs.
+        """
         limits = self.tables.rows[row.route].norms
-        return tuple(map(_mass, self.applied(row), row.norms, limits))
+        masses = tuple(map(_mass, self.applied(row), row.norms, limits))
+        if book is None:
+            return masses
+        return tuple(mass * clip * factor for mass, clip, factor in zip(masses, book.clip, book.factors, strict=True))
 
     def name_of(self, row: Row) -> str:
         """Return the example's id, or its key where the manifest does not hold it."""
@@ -101,12 +157,16 @@ class Run:
                 block.book.weight_decay,
                 block.book.nesterov,
                 block.book.closed[group],
+                block.book.factors[group],
+                block.book.clip[group],
             )
             for block in self.blocks
         ]
 
 
 def _mass(share: int, norm: float, limit: int) -> float:
+    if share and norm == NOT_MEASURED:
+        raise TraceError('the run recorded decisions only; train with record="norms" to count what was learned')
     cut = norm if limit == NO_LIMIT else min(norm, limit / MICRO)
     return share / MICRO * max(cut, 0.0)
 
@@ -133,11 +193,11 @@ def open_run(folder: Path | str, keyring: Keyring, progress: Progress | None = N
             if (entry.bundle, entry.manifest_root) != (bundle.digest, manifest.root):
                 raise CorruptLogError("the step names another bundle or manifest", f"entry {index}, step {entry.step}")
         blocks = tuple(reader.steps())
-        models, statuses = tuple(reader.models), tuple(reader.statuses)
+        models, events = tuple(reader.models), tuple(reader.events)
     for block in blocks:
         with located(f"step {block.step}"):
             _check_ranges(block, bundle.tables, manifest.size)
-    return Run(folder, bundle, manifest, genesis, verified, blocks, models, statuses)
+    return Run(folder, bundle, manifest, genesis, verified, blocks, models, events)
 
 
 @contextmanager
@@ -159,6 +219,8 @@ def _pin(genesis: dict[str, Any], bundle: Bundle, manifest: Manifest) -> None:
         ("manifest_root", digest_text(manifest.root)),
         ("groups", list(bundle.tables.groups)),
         ("budgets", [budget.name for budget in bundle.tables.budgets]),
+        ("phases", list(bundle.tables.phases)),
+        ("stages", [stage.name for stage in bundle.tables.stages]),
     )
     for name, value in said:
         if genesis.get(name) != value:
@@ -173,63 +235,3 @@ def _check_ranges(block: StepBlock, tables: Tables, size: int) -> None:
         fits = all(group < len(tables.groups) for group in groups) and len(set(groups)) == len(groups)
         if not numbered or row.route >= len(tables.rows) or not fits:
             raise CorruptLogError("the row points outside bundle or manifest", f"step {block.step}, row {number}")
-
-
-@dataclass(frozen=True, slots=True)
-class SketchShape:
-    """How the log lays out a sketch: per group a float32 scale and `width` signed bytes."""
-
-    sizes: tuple[int, ...]
-    k: int
-    seed: int
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Numbers per group."""
-        return tuple(min(self.k, size) for size in self.sizes)
-
-    @property
-    def length(self) -> int:
-        """Bytes of one visit's sketches."""
-        return sum(self.widths) + _FLOAT.size * len(self.sizes)
-
-    def scale(self, record: bytes, group: int) -> float:
-        """Return what one level of a group's sketch stands for."""
-        scale: float = _FLOAT.unpack_from(record, sum(self.widths[:group]) + _FLOAT.size * group)[0]
-        return scale
-
-    def norms(self, record: bytes) -> tuple[float, ...]:
-        """Return the l2 norm of every group's sketch.
-
-        Raises:
-            CorruptLogError: The record has another length, or a scale that is not finite.
-        """
-        if len(record) != self.length:
-            raise CorruptLogError(f"a sketch of {len(record)} bytes does not fit the run's sketch plan")
-        norms, at = [], 0
-        for width in self.widths:
-            levels = memoryview(record)[at + _FLOAT.size : at + _FLOAT.size + width].cast("b")
-            scale = _FLOAT.unpack_from(record, at)[0]
-            if not 0.0 <= scale < float("inf"):
-                raise CorruptLogError("a sketch has a scale that is no finite number")
-            norms.append(scale * sum(level * level for level in levels) ** 0.5)
-            at += _FLOAT.size + width
-        return tuple(norms)
-
-
-def sketch_shape(run: Run) -> SketchShape:
-    """Return how a run's sketches are laid out.
-
-    Raises:
-        TraceError: The run recorded none.
-        CorruptLogError: The first entry describes none that could be.
-    """
-    facts = run.genesis
-    if facts.get("record") != SKETCH:
-        raise TraceError('the run recorded norms only; train with `record="sketch"` to trace behaviours')
-    sizes, k, seed = facts.get("sizes"), facts.get("sketch_k"), facts.get("sketch_seed")
-    if isinstance(sizes, list) and isinstance(k, int) and isinstance(seed, int):
-        whole = all(type(size) is int and size >= 0 for size in sizes)
-        if whole and k > 0 and len(sizes) == len(run.tables.groups):
-            return SketchShape(tuple(sizes), k, seed)
-    raise CorruptLogError("the first entry describes no sketch", "entry 0")

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from aqpolicy.errors import CorruptLogError, TraceError, TrustError
 from aqpolicy.gate import SketchPlan
-from aqpolicy.trace.book import EXACT, Impulse, refuse_other_optimizers
-from aqpolicy.trace.run import Run, SketchShape, sketch_shape
+from aqpolicy.trace.book import Impulse
+from aqpolicy.trace.run import Run
+from aqpolicy.trace.sketches import SketchShape, sketch_shape
 from aqpolicy.trust import decode_base64, sha256
 
 SIGMAS: Final = 6.0
@@ -34,7 +35,7 @@ class Visits:
     """Every visit of a run, in order of the log.
 
     Shapes:
-        sketches: per group (v, width), the applied gradient's, the denominator included; scales (v, g);
+        sketches: per group (v, width), the admitted gradient's, the denominator included; scales (v, g);
         step (v,); example (v,), numbered in order of appearance.
     """
 
@@ -115,10 +116,12 @@ def load_visits(run: Run) -> Visits:
     """Decode the sketches of a run.
 
     Raises:
-        TraceError: It recorded none, has no steps, or was optimized by what the book has no response for.
+        TraceError: It recorded none, has no steps, or is not linear in its gradients.
         CorruptLogError: A sketch does not fit the run's plan.
     """
-    refuse_other_optimizers([block.book.optimizer for block in run.blocks])
+    impulses = run.impulses()
+    if impulses is None:
+        raise TraceError(f"the run cannot be traced: {run.inexact}")
     shape = sketch_shape(run)
     records = [row.sketch for _, row in run.rows]
     if not records:
@@ -127,8 +130,6 @@ def load_visits(run: Run) -> Visits:
         raise CorruptLogError("a sketch does not fit the run's sketch plan")
     sketches, scales = _decode(b"".join(records), len(records), shape)
     step = torch.tensor([block.step for block, _ in run.rows])
-    impulses = run.impulses()
-    assert impulses is not None, f"every optimizer is {EXACT}"  # noqa: S101 - refused above
     numbers: dict[bytes, int] = {}
     example = torch.tensor([numbers.setdefault(row.example_key, len(numbers)) for _, row in run.rows])
     plan = SketchPlan(shape.sizes, shape.k, shape.seed)
@@ -162,9 +163,10 @@ def load_ending(visits: Visits) -> Ending:
     """
     run = visits.run
     path = run.folder / "model.pt"
-    if not run.models or not path.is_file():
+    published = run.published
+    if published is None or not path.is_file():
         raise TraceError(f"the run has no published model; `{path}` is written when the gate is closed")
-    data, published = path.read_bytes(), run.models[-1]
+    data = path.read_bytes()
     digest = sha256(data).hex()
     if digest != published.get("model"):
         raise TraceError(f"`{path}` is not the model that the log published; restore it")

@@ -24,7 +24,7 @@ from aqpolicy.analysis import CheckSettings, Prover, conflicts, examine
 from aqpolicy.bundle.classify import Classifier
 from aqpolicy.compiler import compile_tables
 from aqpolicy.diagnostics import Diagnostic, Source
-from aqpolicy.gate.classify import BatchClassifier
+from aqpolicy.gate.accounts.classify import BatchClassifier
 from aqpolicy.model import Category, Policy, load_policy
 from aqpolicy.semantics import evaluate
 from aqpolicy.syntax.layout import format_text

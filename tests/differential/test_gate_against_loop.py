@@ -129,7 +129,7 @@ def test_gated_gradients_equal_the_loop(case: str, *, limited: bool, sketches: b
     gate = open_gate(model, optimizer, table, NAMES, groups=groups, sketches=sketches)
     with gate.step(NAMES):
         gate.backward(loss_of(model, x))
-        results = [flow.result for flow in gate._flows]
+        results = [flow.result for flow in gate.machinery.backward._flows]
         for group, sums in zip(members, want, strict=True):
             for parameter, total in zip(group, sums, strict=True):
                 error = (parameter.grad - total).norm() / total.norm()

@@ -11,7 +11,7 @@ from support.whole_policies import whole_observations, whole_policies
 
 from aqpolicy.bundle import NO_LIMIT, Bundle, Classifier, Row, decode_bundle, encode_bundle
 from aqpolicy.compiler import compile_tables, compile_with_examples
-from aqpolicy.gate.classify import BatchClassifier
+from aqpolicy.gate.accounts.classify import BatchClassifier
 from aqpolicy.model.policy import Category, Policy
 from aqpolicy.semantics import Decision, evaluate
 

@@ -109,12 +109,16 @@ def test_an_optimizer_that_fails_takes_the_step_back() -> None:
     assert log.blocks == []
 
 
-def test_a_step_to_infinity_is_taken_back() -> None:
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_step_to_infinity_is_taken_back(value: float) -> None:
     net, log = model(), Memory()
-    gate = open_gate(net, torch.optim.SGD(net.parameters(), lr=1e38), tables([[1.0], [1.0]]), NAMES, log=log)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    gate = open_gate(net, optimizer, tables([[1.0], [1.0]]), NAMES, log=log)
+    optimizer.register_step_post_hook(lambda *_: next(net.parameters()).data.fill_(value))
     with pytest.raises(IllegalTrainingSetupError, match="not finite"):
-        steps(gate, net, 5)
-    assert all(value.isfinite().all() for value in net.parameters())
+        step(gate, net)
+    assert same(values(model()), values(net))
+    assert log.blocks == []
 
 
 def test_an_observation_that_fits_no_type_is_an_error_row() -> None:
@@ -127,10 +131,10 @@ def test_an_observation_that_fits_no_type_is_an_error_row() -> None:
     assert same(values(model()), values(net))
 
 
-def test_a_bundle_with_a_share_above_one_is_refused() -> None:
+def test_a_bundle_with_a_share_above_a_hundred_is_refused() -> None:
     net = model()
-    with pytest.raises(BundleError, match="outside 0 to 1"):
-        open_gate(net, torch.optim.SGD(net.parameters(), lr=0.1), tables([[1.5]]), NAMES)
+    with pytest.raises(BundleError, match="outside 0 to 100"):
+        open_gate(net, torch.optim.SGD(net.parameters(), lr=0.1), tables([[100.5]]), NAMES)
 
 
 def test_strange_ids_do_not_fill_the_memory() -> None:
@@ -139,7 +143,7 @@ def test_strange_ids_do_not_fill_the_memory() -> None:
     for number in range(20):
         with gate.step([f"stranger-{number}"]):
             gate.backward(net(torch.ones(1, 3)).sum(1))
-    assert gate._examples._seen == {}
+    assert gate.machinery.decisions._seen == {}
 
 
 class Inputs:

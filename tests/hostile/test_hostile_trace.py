@@ -90,7 +90,7 @@ LIES = {
         book_of(1, closed=(True, True), movement=(0.5, 0.0)),
         "step 1, book: group `g0` moved although it was closed",
     ),
-    "the denominator": (book_of(2, denominator=1), "step 2, book: the denominator"),
+    "a denominator that is too large": (book_of(1, denominator=400.0), "was written to group"),
     "a row beyond the tables": (row_of(1, 1, route=99), "step 1, row 1: the row points outside"),
     "an observation beyond the manifest": (row_of(1, 1, manifest_index=12_345), "step 1, row 1: the row points"),
     "the epoch": (lambda blocks: blocks.__setitem__(4, replace(blocks[4], epoch=0)), "step 4: the epochs? go"),
@@ -111,6 +111,12 @@ def test_an_honest_log_passes_and_is_counted(honest: Path) -> None:
 
 def test_the_same_log_written_again_passes_too(honest: Path, tmp_path: Path) -> None:
     assert audit_run(relog(honest, tmp_path / "copy", lambda _: None), KEYRING).rows == 22
+
+
+def test_a_denominator_that_is_not_the_number_of_examples_is_told(honest: Path, tmp_path: Path) -> None:
+    report = audit_run(relog(honest, tmp_path / "given", book_of(2, denominator=1.0)), KEYRING)
+    assert report.denominators == 1
+    assert "the denominator of 1 steps" in "\n".join(report.lines())
 
 
 @pytest.mark.parametrize("lie", LIES, ids=str)

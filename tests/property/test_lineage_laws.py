@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqpolicy.errors import CorruptLogError
+from aqpolicy.lineage import CAUSES, EFFECTS, Book, Layout, Row
+from aqpolicy.lineage.block import HEAD_BYTES, StepBlock, cut_block, decode_block, encode_block
 from aqpolicy.lineage.entry import (
     KINDS,
     RankEntry,
@@ -18,23 +19,15 @@ from aqpolicy.lineage.entry import (
     encode_entry,
     encode_step,
 )
-from aqpolicy.lineage.record import (
-    CAUSES,
-    EFFECTS,
-    Book,
-    Layout,
-    Row,
-    StepBlock,
-    cut_block,
-    decode_block,
-    encode_block,
-)
 from aqpolicy.trust import root_of
 
-LAYOUT = Layout(groups=3, budgets=2)
+LAYOUT = Layout(3, 2, ("warm-up", "tune"), ("trial",))
 counts = st.integers(0, 2**32 - 1)
-# The numbers that a log can hold: what is not finite is written as -1.
-floats = st.just(-1.0) | st.floats(0.0, width=32, allow_nan=False, allow_infinity=False).map(abs)
+large = st.integers(0, 2**64 - 1)
+# The numbers that a log can hold: what is not finite is written as -1, what was not measured as -2.
+norms = st.sampled_from([-1.0, -2.0]) | st.floats(0.0, width=32, allow_nan=False, allow_infinity=False).map(abs)
+measured = st.floats(0.0, allow_nan=False, allow_infinity=False).map(abs)
+floats = st.just(-1.0) | measured
 rows = st.builds(
     Row,
     example_key=st.binary(min_size=16, max_size=16),
@@ -44,11 +37,14 @@ rows = st.builds(
     cause=st.sampled_from(CAUSES),
     reason_code=st.integers(0, 255),
     surprisal=counts,
-    norms=st.tuples(floats, floats, floats),
-    charges=st.tuples(counts, counts),
-    exceptions=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), counts), max_size=3).map(tuple),
+    norms=st.tuples(norms, norms, norms),
+    charges=st.tuples(large, large),
+    exceptions=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 13), counts), max_size=3).map(tuple),
     sketch=st.binary(max_size=20),
+    entropy=counts,
 )
+positive = measured.filter(bool)
+part = st.floats(0.0, 1.0).map(abs)
 doubles = st.floats(allow_nan=False, allow_infinity=False)
 books = st.builds(
     Book,
@@ -61,7 +57,16 @@ books = st.builds(
     movement=st.tuples(floats, floats, floats),
     residual=st.tuples(floats, floats, floats),
     closed=st.tuples(st.booleans(), st.booleans(), st.booleans()),
-    denominator=counts,
+    denominator=positive,
+    mixed=st.booleans(),
+    parts=st.integers(0, 2**16 - 1),
+    loss_scale=positive,
+    proposed=st.tuples(floats, floats, floats),
+    factors=st.tuples(part, part, part),
+    drift=st.tuples(*[floats | st.just(-2.0)] * 3),
+    clip=st.tuples(floats, floats, floats),
+    movement_charges=st.tuples(large, large),
+    drift_charges=st.tuples(large, large),
 )
 blocks = st.builds(
     StepBlock,
@@ -71,11 +76,24 @@ blocks = st.builds(
     time_ns=st.integers(0, 2**64 - 1),
     rows=st.lists(rows, max_size=4).map(tuple),
     book=books,
+    phase=st.sampled_from(["", "warm-up", "tune"]),
+    stage=st.sampled_from(["", "trial"]),
+    today=st.integers(-(2**31), 2**31 - 1),
 )
 
 digests = st.binary(min_size=32, max_size=32)
 steps = st.integers(0, 2**64 - 1)
-STEP_FIELDS = (st.binary(min_size=16, max_size=16), counts, steps, counts, steps, digests, digests, digests, digests)
+STEP_FIELDS = (
+    st.binary(min_size=16, max_size=16),
+    counts,
+    steps,
+    counts,
+    st.integers(0, 2**16 - 1),
+    st.integers(0, 2**16 - 1),
+    st.integers(-(2**31), 2**31 - 1),
+    steps,
+    *[digests] * 4,
+)
 
 
 def ranks(parts: list[tuple[int, int, bytes]]) -> tuple[RankEntry, ...]:
@@ -85,7 +103,8 @@ def ranks(parts: list[tuple[int, int, bytes]]) -> tuple[RankEntry, ...]:
 @settings(max_examples=60, deadline=None)
 @given(blocks)
 def test_decode_is_the_inverse_of_encode(block: StepBlock) -> None:
-    data, root = encode_block(block, LAYOUT)
+    data, root, rows = encode_block(block, LAYOUT)
+    assert rows == len(block.rows)
     raw = cut_block(data, LAYOUT)
     assert raw.recomputed() == list(raw.hashes)
     assert root_of(raw.hashes) == root
@@ -96,8 +115,8 @@ def test_decode_is_the_inverse_of_encode(block: StepBlock) -> None:
 @settings(max_examples=60, deadline=None)
 @given(blocks, st.data())
 def test_a_changed_byte_is_noticed_or_is_no_block(block: StepBlock, data: st.DataObject) -> None:
-    encoded, root = encode_block(block, LAYOUT)
-    at = data.draw(st.integers(struct.calcsize("<4sIQIQI"), len(encoded) - 1))
+    encoded, root, _ = encode_block(block, LAYOUT)
+    at = data.draw(st.integers(HEAD_BYTES, len(encoded) - 1))
     changed = bytearray(encoded)
     changed[at] ^= data.draw(st.integers(1, 255))
     try:
@@ -121,7 +140,7 @@ def test_arbitrary_bytes_raise_nothing_but_corruption(data: bytes) -> None:
 @settings(max_examples=60, deadline=None)
 @given(blocks, st.data())
 def test_a_block_that_decodes_has_no_other_encoding(block: StepBlock, data: st.DataObject) -> None:
-    encoded, _ = encode_block(block, LAYOUT)
+    encoded, _, _ = encode_block(block, LAYOUT)
     raw = cut_block(encoded, LAYOUT)
     number = data.draw(st.integers(0, len(raw.leaves) - 1))
     leaf = bytearray(raw.leaves[number])
@@ -141,7 +160,7 @@ def test_a_block_that_decodes_has_no_other_encoding(block: StepBlock, data: st.D
 def test_step_entries_of_any_number_of_ranks_come_back(entry: StepEntry) -> None:
     payload = encode_step(entry)
     assert decode_step(payload) == entry
-    assert len(payload) == 172 + 48 * len(entry.ranks)
+    assert len(payload) == 180 + 48 * len(entry.ranks)
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,81 +2,167 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.gating import budget, tables
+from support.running import Action, Course, acted, courses, walk
 
+from aqpolicy.bundle.tables import ERROR_ROW, Tables
+from aqpolicy.errors import CorruptLogError
 from aqpolicy.gate import SketchPlan
-from aqpolicy.gate.accountant import NOT_FINITE, Accountant, Batch
+from aqpolicy.gate.motion.meters import Meters
 from aqpolicy.lineage import Book, Row, StepBlock
+from aqpolicy.semantics import Run, RunState, Visit
 from aqpolicy.trace.attribution import Scores, contributions, estimates
 from aqpolicy.trace.book import Terms, impulse
-from aqpolicy.trace.ledger import Ledger, Visit
+from aqpolicy.trace.ledger import Ledger, concerned
+from aqpolicy.trace.ledger import Visit as AuditedVisit
+from aqpolicy.trace.limits import Limits
+from aqpolicy.trace.metering import Metering
 from aqpolicy.trace.rollup import roll_up
 from aqpolicy.trace.visits import Visits
+from aqpolicy.trace.words import reason_of, verdict_of
 
 MICRO = 1_000_000
 WIDTHS = (3, 2)
-shares = st.sampled_from([0.0, 0.1, 0.333333, 0.5, 1.0])
-nats = st.one_of(st.none(), st.integers(0, 5 * MICRO), st.just(2**31 - 1))
-limits = st.one_of(st.just(-1), st.integers(0, 8 * MICRO))
+groups = st.sampled_from([(0,), (1,), (0, 1)])
+
+
+def pair(values):
+    return st.lists(values, min_size=2, max_size=2)
+
+
 words = st.sampled_from(["deny", "defer", "attenuate", "halt"])
 
 
-@st.composite
-def budgets(draw):
-    return [
-        budget(
-            name,
-            draw(st.sampled_from([(0,), (1,), (0, 1)])),
-            per_update=draw(limits),
-            per_epoch=draw(limits),
-            per_run=draw(limits),
-            exposures=draw(st.sampled_from([-1, 0, 1, 3])),
-            on_exhaust=draw(words),
-        )
-        for name in ("b", "c")[: draw(st.integers(0, 2))]
-    ]
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(courses())
+def test_the_auditor_derives_what_the_reference_means(course: Course) -> None:
+    tables = course.tables
+    ledger, limits = Ledger(tables), Limits(tables)
+    for before, action, step in walk(course):
+        state = before.state
+        if step is None:
+            follow(course, action, before, ledger, limits)
+            continue
+        visits, seen = course.visits(action), []
+        for visit in visits:
+            known = visit.known and not visit.refused
+            values = {**visit.attributes, **values_of(tables, state, visit)} if known else {}
+            row = tables.rows[tables.row_of(values) if known else ERROR_ROW]
+            decided = limits.decide(visit.key, row, values, state.step, state.epoch)
+            # A step that a budget halts has no gradients, broken or not.
+            broken = () if step.run.halted else visit.broken
+            seen.append(AuditedVisit(visit.key, decided, visit.surprisal, broken))
+        outcomes = ledger.step(seen)
+        for visit, audited, one, found in zip(visits, seen, step.visits, outcomes, strict=True):
+            assert audited.decided.row is tables.rows[one.decided.route]
+            assert (found.shares, found.reasons, found.charges) == (
+                one.shares,
+                tuple(map(int, one.reasons)),
+                one.charges,
+            )
+            reason = reason_of(found.reasons, known=visit.known, refused=visit.refused)
+            verdict = verdict_of(audited.decided.row, found.shares, reason, expired=audited.decided.expired)
+            assert (reason, verdict) == (one.reason, (one.effect, one.cause))
+        assert ledger.halted == step.run.halted
+        if step.run.halted:
+            return
+        limits.book(state.step, [(one.decided.row, found.shares) for one, found in zip(seen, outcomes, strict=True)])
+        assert concerned(tables, seen, outcomes) == step.concerned
+        spent = [(one.epoch, one.phase, one.run) for one in step.run.ledger]
+        assert list(zip(ledger.epoch, ledger.phase, ledger.run, strict=True)) == spent
 
 
-@settings(max_examples=120, deadline=None)
+def values_of(tables: Tables, state: RunState, visit: Visit) -> dict[str, object]:
+    """Return what the tables ask of the run."""
+    said = {**state.attributes, "surprisal": visit.surprisal, "predictive_entropy": visit.entropy}
+    return {table.name: said[table.name] for table in tables.attributes if table.origin == "run"}
+
+
+def follow(course: Course, action: Action, before: Run, ledger: Ledger, limits: Limits) -> None:
+    """Let the auditor follow something that is no step."""
+    if action == "epoch":
+        ledger.start_epoch()
+    elif acted(before, action).state.phase != before.state.phase:
+        ledger.start_phase()
+    limits.held = acted(before, action).held
+
+
+class Drawn:
+    """A step that can be scaled: each factor moves a group by so much less, and drifts it by some of it."""
+
+    def __init__(self, proposed: list[float], depth: list[float]) -> None:
+        self.proposed, self.depth, self.factors = proposed, depth, (1.0,) * len(proposed)
+
+    def apply(self, factors) -> None:
+        self.factors = tuple(factors)
+
+    def movement(self) -> list[float]:
+        return [far * factor for far, factor in zip(self.proposed, self.factors, strict=True)]
+
+    def drift(self) -> list[float]:
+        return [deep * factor for deep, factor in zip(self.depth, self.factors, strict=True)]
+
+
+sizes_of_steps = st.floats(0.0, 5.0) | st.sampled_from([0.0, 0.5, 1.0])
+meters = st.lists(
+    st.tuples(
+        st.sampled_from(["movement", "drift"]),
+        st.sampled_from(["step", "epoch", "phase", "run"]),
+        st.integers(0, 8 * MICRO),
+    ),
+    max_size=3,
+    unique_by=lambda one: one[:2],
+)
+
+
+@settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_the_auditors_ledger_and_the_gates_accountant_agree_to_the_last_micro_nat(data) -> None:
-    made = data.draw(budgets())
-    rows = data.draw(st.lists(st.tuples(shares, shares), min_size=1, max_size=3))
-    table = tables(rows, budgets=made)
-    gate, auditor = Accountant(table, 4), Ledger(table)
+def test_the_auditor_agrees_with_what_the_gate_leaves_of_movement_and_drift(data) -> None:
+    made = [
+        budget(name, data.draw(groups), on_exhaust=data.draw(words), meters=tuple(data.draw(meters)))
+        for name in ("b", "c")[: data.draw(st.integers(1, 2))]
+    ]
+    table = tables([[1.0, 1.0]], budgets=made)
+    gate, auditor = Meters(table), Metering(table)
     for _ in range(data.draw(st.integers(1, 4))):
-        if data.draw(st.booleans()):
-            gate.start_epoch()
-            auditor.start_epoch()
-        batch = data.draw(st.lists(st.tuples(st.integers(0, 3), st.integers(1, len(rows)), nats), max_size=5))
-        batch = batch or [(0, 1, 0)]
-        numbers = [(who, row, NOT_FINITE if value is None else value) for who, row, value in batch]
-        index, route, surprisal = (torch.tensor(column) for column in zip(*numbers, strict=True))
-        pairs = st.lists(st.booleans(), min_size=2, max_size=2)
-        broken = data.draw(st.lists(pairs, min_size=len(batch), max_size=len(batch)))
-        spending = gate.spend(Batch(route, index, surprisal))
-        if not spending.halted:
-            spending = gate.close(spending, torch.tensor(broken))
-            gate.commit(spending)
-        # A step that a budget halts has no gradients, broken or not.
-        bad = [[] if spending.halted else [at for at in (0, 1) if flags[at]] for flags in broken]
-        visits = [
-            Visit(bytes([who]), table.rows[row], value, tuple(groups))
-            for (who, row, value), groups in zip(batch, bad, strict=True)
-        ]
-        outcomes = auditor.step(visits)
-        assert [list(one.shares) for one in outcomes] == spending.shares.tolist()
-        assert [list(one.charges) for one in outcomes] == spending.charges.tolist()
-        assert [list(one.reasons) for one in outcomes] == spending.reasons.tolist()
-        assert auditor.run == gate.run
-        for number, one in enumerate(made):
-            assert one.per_run == -1 or auditor.run[number] <= one.per_run
-            assert one.per_epoch == -1 or auditor.epoch[number] <= one.per_epoch
+        for window in data.draw(st.sets(st.sampled_from(["epoch", "phase"]))):
+            gate.start_epoch() if window == "epoch" else gate.start_phase()
+            auditor.start(window)
+        concerns = data.draw(st.tuples(*[st.booleans()] * len(made)))
+        change = Drawn(data.draw(pair(sizes_of_steps)), data.draw(pair(sizes_of_steps)))
+        ruling = gate.settle(change, concerns)
+        gate.book(ruling)
+        book = Book(
+            *(0.1, 0.0, 0.0, 0.0, False, "SGD"),
+            movement=ruling.movement,
+            residual=(0.0, 0.0),
+            closed=(False, False),
+            denominator=1.0,
+            proposed=tuple(change.proposed),
+            factors=ruling.factors,
+            drift=ruling.drift or (),
+            movement_charges=ruling.movement_charges,
+            drift_charges=ruling.drift_charges,
+        )
+        auditor.check(book, concerns)
+        if ruling.halted:
+            return
+        drifts = gate.watches("drift", concerns)  # how far a step would have drifted is not in the log
+        if ruling.factors != (1.0, 1.0) and not drifts:
+            for factors in ((1.0, 1.0), tuple(factor * 0.7 for factor in ruling.factors)):
+                if factors != ruling.factors:
+                    movement = [far * factor for far, factor in zip(change.proposed, factors, strict=True)]
+                    lie = replace(book, factors=factors, movement=tuple(movement))
+                    with pytest.raises(CorruptLogError):
+                        deepcopy(auditor).check(lie, concerns)
 
 
 def made_visits(sketches, blocks_of, *, momentum=0.0, weight_decay=0.0, nesterov=False, closed=()):

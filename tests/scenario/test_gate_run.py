@@ -185,9 +185,9 @@ def test_an_auditor_derives_every_row_again(tmp_path: Path, on_exhaust: str, rec
 
 def test_a_bundle_that_asks_for_more_than_the_gate_enforces_is_not_attached(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
-    table = replace(tables(ROWS), requires=("deferral", "share", "telepathy"))
+    table = replace(tables(ROWS), requires=("evidence weighting", "share", "telepathy"))
     _, log = signed(tmp_path, net, table)
-    with pytest.raises(BundleError, match="does not enforce: deferral, telepathy"):
+    with pytest.raises(BundleError, match="does not enforce: evidence weighting, telepathy"):
         attach(
             net,
             torch.optim.SGD(net.parameters(), lr=0.1),

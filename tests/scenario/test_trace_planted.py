@@ -207,7 +207,7 @@ def test_a_run_without_sketches_or_with_another_optimizer_says_so(tmp_path: Path
     owners = {"1-0": "a", "1-1": "b"}
     asked = (Named("m", model_of, None), Named("b", validation_loss, None))
     norms = open_run(train(tmp_path / "a", Story(owners, record="norms")), KEYRING)
-    with pytest.raises(TraceError, match="recorded norms only"):
+    with pytest.raises(TraceError, match="recorded no sketches"):
         trace_behaviour(norms, *asked)
     adam = Story(owners, optimizer=torch.optim.Adam, settings={"lr": 0.01})
     with pytest.raises(TraceError, match="`Adam`"):

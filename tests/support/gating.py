@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from aqpolicy.bundle.tables import NO_LIMIT, AttributeTable, BudgetTable, Row, Tables
+from aqpolicy.gate.assembly import Options, assemble
 from aqpolicy.gate.gate import Gate
-from aqpolicy.gate.recorder import Recorder
 
 MICRO = 1_000_000
 
@@ -67,6 +67,7 @@ class Memory:
     def __init__(self) -> None:
         self.blocks: list[Any] = []
         self.models: list[Any] = []
+        self.events: list[dict[str, Any]] = []
         self.fail = False
         self.closed = False
 
@@ -74,6 +75,9 @@ class Memory:
         if self.fail:
             raise OSError("no space left on device")
         self.blocks.append(block)
+
+    def append_event(self, facts: Mapping[str, Any]) -> None:
+        self.events.append(dict(facts))
 
     def append_model(self, *facts: Any) -> None:
         self.models.append(facts)
@@ -98,12 +102,12 @@ def open_gate(
     names: Sequence[str],
     *,
     groups: Sequence[Sequence[str]] = (("",),),
-    sketches: bool = False,
-    refused: Sequence[str] = (),
     log: Memory | None = None,
+    sketches: bool = False,
+    **options: Any,
 ) -> Gate:
     """Return a gate that logs into memory."""
-    recorder = Recorder(table)
-    recorder.log = log
-    bundle = SimpleNamespace(tables=table, parameters=binding(model, groups))
-    return Gate(model, optimizer, bundle, Observed(names), sketches=sketches, refused=refused, recorder=recorder)
+    bundle = SimpleNamespace(tables=table, parameters=binding(model, groups), policy_name="test")
+    machinery = assemble(model, optimizer, bundle, Observed(names), Options(sketch=sketches, **options), None)
+    machinery.recorder.log = log
+    return Gate(machinery)

@@ -12,9 +12,16 @@ from aqpolicy.trust import Keyring, SigningKey, example_key
 
 KEY = SigningKey.from_seed("log", bytes(range(32)))
 KEYRING = Keyring.of([("log", KEY.verify_key)])
-GENESIS = {"bundle": "sha256:" + "11" * 32, "manifest_root": "sha256:" + "22" * 32}
 GROUPS, BUDGETS = ("surface", "head"), ("all",)
-LAYOUT = Layout(len(GROUPS), len(BUDGETS))
+PHASES, STAGES = ("warm-up", "tune"), ("trial", "open")
+NAMES = {"groups": GROUPS, "budgets": BUDGETS}
+GENESIS = {
+    "bundle": "sha256:" + "11" * 32,
+    "manifest_root": "sha256:" + "22" * 32,
+    "phases": [*PHASES],
+    "stages": [*STAGES],
+}
+LAYOUT = Layout(len(GROUPS), len(BUDGETS), PHASES, STAGES)
 
 
 def row(number: int, *, lowered: bool = False) -> Row:
@@ -22,20 +29,47 @@ def row(number: int, *, lowered: bool = False) -> Row:
     exceptions = ((1, 4, 250_000),) if lowered else ()
     norms = (float(number), 0.5)
     return Row(
-        example_key(f"e{number}"), number, 1, "admit", "granted", 0, 1000 + number, norms, (7,), exceptions, b"s" * 5
+        example_key=example_key(f"e{number}"),
+        manifest_index=number,
+        route=1,
+        effect="admit",
+        cause="granted",
+        reason_code=0,
+        surprisal=1000 + number,
+        norms=norms,
+        charges=(7,),
+        exceptions=exceptions,
+        sketch=b"s" * 5,
+        entropy=number,
     )
 
 
 def block(step: int, rows: int = 4) -> StepBlock:
     """Return the record of a step."""
-    book = Book(0.1, 0.9, 0.0, 1e-4, False, "SGD", (1.0, 0.0), (2.0**-20, -1.0), (False, True), rows)
+    book = Book(
+        lr=0.1,
+        momentum=0.9,
+        dampening=0.0,
+        weight_decay=1e-4,
+        nesterov=False,
+        optimizer="SGD",
+        movement=(0.5, 0.0),
+        residual=(2.0**-20, -1.0),
+        closed=(False, True),
+        denominator=float(rows),
+        proposed=(1.0, 0.0),
+        factors=(0.5, 1.0),
+        movement_charges=(500_000,),
+        drift_charges=(0,),
+    )
     members = tuple(row(step * rows + number, lowered=number == 1) for number in range(rows))
-    return StepBlock(0, step, step // 10, 1_700_000_000_000_000_000 + step, members, book)
+    time_ns = 1_700_000_000_000_000_000 + step
+    return StepBlock(0, step, step // 10, time_ns, members, book, "tune", "trial", 20_000)
 
 
 def write_run(run: Path, steps: int = 40) -> Path:
     """Write a finished run and return its folder."""
-    writer = LineageWriter.create(run, GENESIS, KEY, groups=GROUPS, budgets=BUDGETS)
+    writer = LineageWriter.create(run, GENESIS, KEY, **NAMES)
     for step in range(steps):
         writer.append_step(block(step))
     writer.append_model(steps, bytes(32), {})

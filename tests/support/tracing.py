@@ -42,6 +42,10 @@ class Story:
     refused: Sequence[str] = ()
     extra: Sequence[str] = ()
     """Ids that are trained on and are not in the manifest."""
+    attach: Mapping[str, Any] = field(default_factory=dict)
+    """What else the gate is attached with."""
+    before: Callable[[Any, int], None] = lambda *_: None
+    """Called with the gate and the number of the next step."""
 
 
 def small_model(seed: int = 0) -> nn.Sequential:
@@ -121,6 +125,7 @@ def train(
         log_key=LOG,
         record=story.record,
         refused=story.refused,
+        **story.attach,
     )
     names = [*story.owners, *story.extra]
     for epoch in range(story.epochs):
@@ -128,6 +133,7 @@ def train(
             gate.start_epoch()
         for start in range(0, len(names), story.batch):
             batch = names[start : start + story.batch]
+            story.before(gate, gate.totals.steps)
             with gate.step(batch):
                 gate.backward((loss or plain_loss)(model, batch))
     gate.close()

@@ -16,6 +16,7 @@ from aqpolicy.bundle import (
     EvidenceTable,
     ObligationTable,
     Row,
+    StageTable,
     Tables,
     decode_bundle,
     encode_bundle,
@@ -84,9 +85,12 @@ def small_bundle() -> Bundle:
             "movement budget",
             "promotion",
             "share",
+            "stages",
             "verification",
         ),
         evidence=EvidenceTable((("authority", (("crowd", 1), ("board", 0))),), ("session", "model"), 0, 3_000_000),
+        phases=("warm", "main"),
+        stages=(StageTable("basic"), StageTable("advanced", (("gold.auc", ">=", -1),))),
     )
     return Bundle(
         tables=tables,

@@ -85,11 +85,17 @@ def test_a_range_against_the_order_is_refused() -> None:
     assert {code for code, _ in findings('a = modules "head" to "embed"')} == {"AQ320"}
 
 
-@pytest.mark.parametrize("kind", ["BatchNorm2d", "SyncBatchNorm", "LSTM"])
-def test_modules_that_cannot_be_gated_are_refused(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["BatchNorm2d", "SyncBatchNorm"])
+def test_modules_that_mix_examples_are_refused(kind: str) -> None:
     found = findings('a = modules "embed", "blocks", "head"', description(blocks_0_norm=kind))
     assert [code for code, _ in found] == ["AQ321"]
     assert kind in found[0][1]
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "MyOwnLayer", "FrozenBatchNorm2d"])
+def test_modules_of_any_other_type_are_bound(kind: str) -> None:
+    groups = 'a = modules "embed", "blocks", "head"'
+    assert bound(groups, description(blocks_0_norm=kind)) == [list(OWNERS)]
 
 
 def test_a_mixing_module_without_parameters_is_refused_too() -> None:
@@ -178,24 +184,38 @@ def test_a_narrow_address_that_names_nothing_is_refused(groups: str, words: str)
     assert words in found[0][1]
 
 
-def test_a_module_is_never_cut_in_two() -> None:
-    found = findings('a = parameters "*.0.bias"; b = modules "*"', mixture())
-    assert [code for code, _ in found] == ["AQ321"]
-    assert (
-        "module `block.experts.0` in depth group `b`, `a` is a `Linear`, which has parameters in several" in found[0][1]
-    )
+def test_the_parameters_of_one_module_may_lie_in_several_groups() -> None:
+    first, rest = bound('a = parameters "*.0.bias"; b = modules "*"', mixture())
+    assert first == ["block.experts.0.bias"]
+    assert "block.experts.0" in rest
+
+
+def test_a_parameter_of_the_model_itself_is_named_by_its_own_address() -> None:
+    data = description().replace(b'"module":"head","name":"head.weight"', b'"module":"","name":"token"')
+    groups = 'a = modules "embed", "blocks"'
+    assert 'it is the model\'s own: name it in one of the groups, `parameters "token"`' in findings(groups, data)[0][1]
+    assert bound(groups + ', parameters "token"', data)[0][-1] == "token"
 
 
 TIED_APART = 'a = modules "embed"; b = modules "block", "head"'
 
 
-def test_a_tied_parameter_of_two_groups_is_refused() -> None:
-    found = findings(TIED_APART, mixture(tied=True))
-    assert [code for code, _ in found] == ["AQ320"]
-    assert (
-        'shared with `head.weight`, belongs to 2 depth groups name it in one group: `parameters "embed.weight"`'
-        in (found[0][1])
-    )
+def test_a_tied_parameter_lies_in_each_group_that_claims_one_of_its_names() -> None:
+    first, second = bound(TIED_APART, mixture(tied=True))
+    assert first == ["embed"]
+    assert "head" in second
+    assert "embed" not in second
+
+
+def test_a_tied_parameter_that_one_group_claims_by_both_names_is_there_once() -> None:
+    assert bound('a = modules "*"', mixture(tied=True))[0].count("embed") == 1
+    assert "head" not in bound('a = modules "*"', mixture(tied=True))[0]
+
+
+def test_one_name_of_a_tied_parameter_that_two_groups_claim_is_refused() -> None:
+    found = findings('a = modules "embed", "head"; b = modules "block", "head"', mixture(tied=True))
+    assert {code for code, _ in found} == {"AQ320"}
+    assert any("shared with `head.weight`, belongs to 2 depth groups" in message for _, message in found)
 
 
 def test_a_tied_parameter_is_governed_by_the_group_that_names_it() -> None:
@@ -213,12 +233,17 @@ def test_tied_parameters_ask_for_a_gate_that_knows_them() -> None:
     assert [demand.span for demand in asked] == [part.span for part in policy.groups[0].modules]
 
 
-def test_parameters_are_counted_once_and_in_their_own_group() -> None:
+def test_parameters_tied_across_groups_ask_for_a_gate_that_gives_them_the_least_share() -> None:
+    asked = ties(policy_of(TIED_APART), parse_description(mixture(tied=True)))
+    assert {demand.feature for demand in asked} == {"tied parameters", "parameters tied across groups"}
+
+
+def test_parameters_are_counted_once_in_each_of_their_groups() -> None:
     counted = parameter_counts(policy_of('a = experts "*.0"; b = modules "*"'), parse_description(mixture()))
     assert counted == {"a": 12, "b": 36}
     tied = parse_description(mixture(tied=True))
     assert parameter_counts(policy_of('a = modules "*"'), tied) == {"a": 42}
-    assert parameter_counts(policy_of(TIED_APART), tied)["a"] == 0
+    assert parameter_counts(policy_of(TIED_APART), tied) == {"a": 6, "b": 42}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from support.policy_text import SMALL
 
@@ -13,6 +15,7 @@ from aqpolicy.model import Policy, load_policy
 GRANT = "rule r when anything admit full "
 BUDGET = "budget b on all on exhaust deny "
 BASE = ("share",)
+EVIDENCE = "evidence { weigh authority: board 1; at most 3 } "
 
 
 def policy_of(text: str) -> Policy:
@@ -56,7 +59,8 @@ def test_every_construct_asks_for_its_feature(text: str) -> None:
 
 
 def test_every_feature_that_a_policy_can_ask_for_has_a_case() -> None:
-    asked = {feature for found in CASES.values() for feature in found} | {*BASE, "tied parameters"}
+    asked = {feature for found in CASES.values() for feature in found}
+    asked |= {*BASE, "tied parameters", "parameters tied across groups"}
     assert asked == set(FEATURES)
     assert set(FEATURES) >= ENFORCED
 
@@ -73,22 +77,30 @@ def test_a_fixed_date_of_the_manifest_asks_for_nothing() -> None:
 
 
 def test_each_feature_beyond_the_gate_is_one_finding_with_all_its_places() -> None:
-    text = """rule r when surprisal < 3 admit full limit head share consensus
-              rule s when surprisal < 2 deny head"""
-    found = unenforceable(policy_of(text))
-    assert [(one.code, one.severity, len(one.labels)) for one in found] == [
-        ("AQ322", "error", 1),
-        ("AQ322", "error", 2),
-    ]
-    assert found[0].message == "the gate of this version cannot scale by a share that is computed from an attribute"
-    assert {label.text for label in found[1].labels} == {"asks for `surprisal in conditions`"}
+    text = (
+        EVIDENCE
+        + """rule r when evidence >= 2 admit full
+              rule s when evidence < 1 deny head"""
+    )
+    (found,) = unenforceable(policy_of(text))
+    assert (found.code, found.severity, len(found.labels)) == ("AQ322", "error", 3)
+    assert found.message == "the gate of this version cannot weigh the judgments behind a label"
+    assert {label.text for label in found.labels} == {"asks for `evidence weighting`"}
     text = SMALL + text
-    shown = [text[label.span.start : label.span.end] for label in found[1].labels]
-    assert all(place.startswith("surprisal < ") for place in shown)
+    shown = [text[label.span.start : label.span.end] for label in found.labels]
+    assert all(place.startswith("evidence ") for place in shown)
+
+
+def test_only_what_is_not_enforced_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["aqpolicy.compiler.demands"]  # in its package the name is that of a function
+    monkeypatch.setattr(module, "ENFORCED", ENFORCED - {"linear share", "surprisal in conditions"})
+    text = "rule r when surprisal < 3 admit full limit head share consensus rule s when surprisal < 2 deny head"
+    found = unenforceable(policy_of(text))
+    assert [len(one.labels) for one in found] == [1, 2]
 
 
 def test_a_check_may_call_it_a_note() -> None:
-    (found,) = unenforceable(policy_of(GRANT + "limit head share consensus"), "note")
+    (found,) = unenforceable(policy_of(EVIDENCE + GRANT), "note")
     assert found.severity == "note"
 
 

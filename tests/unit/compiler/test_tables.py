@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from aqpolicy.bundle import ERROR_ROW, NO_LIMIT, Row, Tables
+from aqpolicy.bundle import ERROR_ROW, NO_LIMIT, Row, StageTable, Tables
 from aqpolicy.compiler import compile_tables, compile_with_examples, tabulate
 from aqpolicy.diagnostics import Source
 from aqpolicy.errors import InputError
@@ -240,6 +240,36 @@ def test_attributes_of_the_run_and_evidence_follow_the_taxonomy() -> None:
     assert tables.evidence.weights == (("authority", (("board", 1_000_000), ("expert", 500_000))),)
     assert (tables.evidence.independent_by, tables.evidence.ceiling) == (("session",), 3_000_000)
     assert row_of(tables, evidence=1_000_000, surprisal=2_999_999).effect == "admit"
+
+
+COURSE = """
+phases warm < main < cool
+stages basic < advanced < open {
+  advanced requires gold.auc >= 0.9
+  open requires gold.auc > 0.95
+  open requires harm <= 0
+}
+rule r when consensus >= 0.5 admit full
+"""
+
+
+def test_phases_and_stages_are_in_the_tables_whether_or_not_a_condition_asks_for_them() -> None:
+    tables = tables_of(COURSE)
+    assert tables.phases == ("warm", "main", "cool")
+    assert tables.stages == (
+        StageTable("basic"),
+        StageTable("advanced", (("gold.auc", ">=", 900_000),)),
+        StageTable("open", (("gold.auc", ">", 950_000), ("harm", "<=", 0))),
+    )
+    assert not {"phase", "stage"} & {table.name for table in tables.attributes}
+    asked = tables_of(COURSE + "rule s when phase >= main and stage is basic deny head")
+    assert {table.values for table in asked.attributes} >= {tables.phases, ("basic", "advanced", "open")}
+    assert (asked.phases, asked.stages) == (tables.phases, tables.stages)
+
+
+def test_a_policy_without_phases_and_stages_has_none_in_its_tables() -> None:
+    tables = tables_of("rule r when consensus >= 0.5 admit full")
+    assert (tables.phases, tables.stages) == ((), ())
 
 
 def test_an_amplified_share_is_in_its_row() -> None:

@@ -86,7 +86,7 @@ def test_the_books_do_not_close_for_an_optimizer_that_adds_its_own() -> None:
     net = model()
     log = Memory()
     gate = open_gate(net, torch.optim.SGD(net.parameters(), lr=0.1), tables([[1, 1]]), NAMES, groups=GROUPS, log=log)
-    gate.optimizer.register_step_post_hook(lambda *_: net[0].weight.data.mul_(1.01))
+    gate.machinery.mover.optimizer.register_step_post_hook(lambda *_: net[0].weight.data.mul_(1.01))
     with gate.step(["1-a", "1-b"]):
         gate.backward(functional.cross_entropy(net(torch.randn(2, 3)), torch.tensor([0, 1]), reduction="none"))
     residual = log.blocks[0].book.residual

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from aqpolicy.bundle import ERROR_ROW, NO_LIMIT, AttributeTable, Row, Tables
-from aqpolicy.errors import BundleError
-from aqpolicy.gate import classify
-from aqpolicy.gate.classify import BatchClassifier
+from aqpolicy.errors import BundleError, InternalError
+from aqpolicy.gate.accounts import classify
+from aqpolicy.gate.accounts.classify import BatchClassifier
 
 ERROR = Row("deny", "error", (0,), (NO_LIMIT,), (), (), "an attribute is missing")
 FAR = [-(2**63), -(2**62), -(10**15), -1, 0, 1, 10**15, 2**62, 2**63 - 1]
@@ -68,3 +68,29 @@ def test_a_machine_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(classify, "LARGEST_MACHINE", 10)
     with pytest.raises(BundleError, match="too many kinds of observation apart at attribute `b`"):
         BatchClassifier(tables(numeric("a", (0, 5), 9), numeric("b", (0, 5), 9)))
+
+
+def test_attributes_are_worked_off_one_after_the_other() -> None:
+    both = AttributeTable("a", "category", ("x", "y"), (), 0, 1, (1, 3)), numeric("b", (-5, 0, 5), 9, 1)
+    made, columns = tables(*both), [torch.tensor([0, 1, -1, 1, 2]), torch.tensor([0, 0, 0, 10, 0])]
+    classifier = BatchClassifier(made)
+    for done in range(3):
+        state = classifier.begin(columns[:done], 5)
+        for position in range(done, 2):
+            state = classifier.advance(position, state, columns[position])
+        assert torch.equal(state, classifier(columns))
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_one_value_for_all_examples_is_classified_as_a_column_of_it(step: int) -> None:
+    classifier = BatchClassifier(tables(numeric("b", (-5, 0, 5), 10, step)))
+    start = classifier.begin([], 2)
+    for value in [*range(-12, 17), *FAR]:
+        column = torch.full((2,), value)
+        assert torch.equal(classifier.advance(0, start, value), classifier([column]))
+
+
+def test_there_must_be_one_column_per_attribute() -> None:
+    classifier = BatchClassifier(tables(numeric("a", (0, 5), 9), numeric("b", (0, 5), 9)))
+    with pytest.raises(InternalError, match="1 columns are given for 2 attributes"):
+        classifier([torch.tensor([1])])

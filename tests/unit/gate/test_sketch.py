@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aqpolicy.errors import CorruptLogError
-from aqpolicy.gate.sketch import SketchPlan
+from aqpolicy.gate.routing.sketch import SketchPlan
 
 PLAN = SketchPlan((1000, 40, 0), k=64)
 

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from aqpolicy.bundle.tables import NO_LIMIT, BudgetTable
-from aqpolicy.semantics import Ledger, Spent, StepSpending, empty_ledger, spend, start_epoch
+from aqpolicy.semantics import Ledger, Reason, Spent, StepSpending, empty_ledger, spend, start_epoch
 
 NAT = 1_000_000
 WHOLE = 1_000_000
@@ -55,7 +55,7 @@ def test_a_charge_is_rounded_up() -> None:
 def test_a_limit_per_update_scales_every_covered_group() -> None:
     done = step([budget(groups=(0,), per_update=NAT)], [4 * NAT], shares=(WHOLE, 500_000))
     assert done.outcomes[0].shares == (250_000, 500_000)
-    assert done.outcomes[0].reasons == ("limit per update", "as the table says")
+    assert done.outcomes[0].reasons == (Reason.PER_UPDATE, Reason.TABLE)
     assert (done.outcomes[0].effect, done.outcomes[0].charges) == ("modulate", (NAT,))
 
 

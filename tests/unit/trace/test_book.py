@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aqpolicy.errors import TraceError
-from aqpolicy.trace.book import Terms, impulse, refuse_other_optimizers
+from aqpolicy.trace.book import Terms, impulse
 
 STEPS = 7
 
@@ -47,7 +46,22 @@ def test_a_group_that_was_never_open_has_no_response_at_all() -> None:
     assert response.opening == 1.0
 
 
-def test_other_optimizers_are_refused_by_name() -> None:
-    with pytest.raises(TraceError, match="`AdamW`"):
-        refuse_other_optimizers(["SGD", "AdamW"])
-    refuse_other_optimizers(["SGD", "SGD"])
+@pytest.mark.parametrize(("momentum", "dampening", "nesterov"), SETTINGS)
+def test_what_was_clipped_scaled_or_put_back_is_carried_as_it_was(
+    momentum: float, dampening: float, nesterov: bool
+) -> None:
+    torch.manual_seed(2)
+    start, gradients = torch.randn(5, dtype=torch.float64), torch.randn(STEPS, 5, dtype=torch.float64)
+    clips, factors = [1.0, 0.5, 1.0, 0.25, 1.0, 1.0, 0.5], [0.0, 1.0, 0.5, 1.0, 0.0, 0.3, 1.0]
+    weights = torch.nn.Parameter(start.clone())
+    settings = {"momentum": momentum, "dampening": dampening, "nesterov": nesterov, "weight_decay": 0.1}
+    optimizer = torch.optim.SGD([weights], lr=0.1, **settings)
+    for gradient, clip, factor in zip(gradients, clips, factors, strict=True):
+        before = weights.detach().clone()
+        weights.grad = gradient * clip
+        optimizer.step()
+        weights.data = before + factor * (weights.detach() - before)
+    terms = [Terms(0.1, **settings, clip=clip, factor=factor) for clip, factor in zip(clips, factors, strict=True)]
+    response = impulse(terms)
+    expected = response.opening * start + torch.tensor(response.rho, dtype=torch.float64) @ gradients
+    torch.testing.assert_close(weights.detach(), expected, rtol=1e-12, atol=1e-12)

@@ -1,0 +1,1 @@
+"""What each visit may take: rows of the tables, then what earlier steps have left. Integers; entry: `Accountant`."""

@@ -1,0 +1,223 @@
+"""What a strand of groups makes of one part's uses: norms, factors, and the weighted sum of all examples' gradients.
+
+Exactness before speed: rows of factor 0 are left out rather than multiplied,
+because 0 times infinity is no number; rows that are all ones go through the
+native kernels, so that an open gate is bitwise plain training. Otherwise the
+norm of a group needs every example's own gradient in some form. Where that form
+is the gradient itself, it is made for a few examples at a time in bounded
+memory, measured, weighed and added in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission, Arrival, Flushed, Sketcher, Total
+from aqpolicy.gate.routing.groups import Group
+from aqpolicy.gate.routing.layers.rule import parameter_sizes
+from aqpolicy.gate.routing.sharing import Sharing
+
+SCRATCH_BYTES: Final = 16 * 1024 * 1024
+"""Most memory that the per-example gradients of a group may take at once, but for a single example's."""
+
+
+def flush(
+    arrivals: Sequence[Arrival], group: Group, admission: Admission, sketcher: Sketcher | None
+) -> tuple[Total, Flushed]:
+    """Return the gated gradients of a group, by parameter, and what was found."""
+    if sketcher is None and admission.limits is None and not admission.measure:
+        gradients = combine(arrivals, admission.shares, native=admission.whole, some=admission.some)
+        if _all_finite(gradients):
+            unasked = torch.full_like(admission.shares, NOT_MEASURED)
+            return gradients, Flushed(unasked, admission.shares)
+    if admission.whole:
+        result, _ = measure(arrivals, group, admission, sketcher)
+        # Nothing is cut and nothing left out, unless a norm is not finite.
+        finite = bool(result.factors.all())
+        return combine(arrivals, result.factors, native=finite or None, some=not finite), result
+    result, summed = measure(arrivals, group, admission, sketcher, add=True)
+    rest = [arrival for arrival in arrivals if not summed.keys() >= _keys(arrival)] if summed else arrivals
+    return summed | combine(rest, result.factors), result
+
+
+def flush_tied(
+    arrivals: Sequence[Arrival],
+    owners: Mapping[int, tuple[int, ...]],
+    groups: Sequence[tuple[Group, Admission, Sketcher | None]],
+) -> tuple[Total, list[Flushed]]:
+    """Return the same for several groups that share parameters: these get the least of their groups' factors.
+
+    A shared parameter counts in the norm of every group that holds it.
+    """
+    results = []
+    for number, (group, admission, sketcher) in enumerate(groups):
+        own = _only(arrivals, {key for key, holders in owners.items() if number in holders})
+        results.append(
+            measure(own, group, admission, sketcher)[0] if own else Flushed(admission.shares * 0, admission.shares)
+        )
+    gradients: Total = {}
+    for sharing in dict.fromkeys(owners.values()):
+        factors = torch.stack([results[number].factors for number in sharing]).amin(0)
+        shared = {key for key, holders in owners.items() if holders == sharing}
+        gradients |= combine(_only(arrivals, shared), factors)
+    return gradients, results
+
+
+def measure(
+    arrivals: Sequence[Arrival], group: Group, admission: Admission, sketcher: Sketcher | None, *, add: bool = False
+) -> tuple[Flushed, Total]:
+    """Return norms, factors and sketches, and with `add` the weighted sum of what had to be made for them."""
+    if admission.some and not admission.measure and sketcher is None:
+        return _measure_admitted(arrivals, group, admission, add=add)
+    sharing = Sharing([arrival.major() for arrival in arrivals], every=sketcher is not None)
+    norms, factors, sketches, total = [], [], [], Total()
+    for start, stop, own in _runs(sharing.dense, len(admission.shares)):
+        squares = sharing.squares(start, stop, own)
+        norm = admission.own(squares)
+        factor = admission.factors(norm, start, stop)
+        norms.append(norm)
+        factors.append(factor)
+        if sketcher is not None:
+            sketches.append(_sketched(sketcher(_flat(own, group, stop - start)), factor, admission.scale))
+        if add and own:
+            _add(total, own, factor)
+    result = Flushed(_joined(norms), _joined(factors), _joined(sketches) if sketches else None)
+    if not total:
+        return result, total
+    known = {id(parameter): parameter for parameter in group.parameters}
+    return result, {key: summed.to(known[key].dtype) for key, summed in total.items()}
+
+
+def _measure_admitted(
+    arrivals: Sequence[Arrival], group: Group, admission: Admission, *, add: bool
+) -> tuple[Flushed, Total]:
+    """Measure only the examples that are let in; a limit needs no other norm."""
+    keep = admission.shares.nonzero().squeeze(1)
+    norms = torch.full_like(admission.shares, NOT_MEASURED)
+    if keep.numel() == 0:
+        return Flushed(norms, admission.shares), {}
+    limits = None if admission.limits is None else admission.limits[keep]
+    some = [Arrival(a.held, a.use.rows(keep)) for a in (arrival.major() for arrival in arrivals)]
+    let_in = replace(admission, shares=admission.shares[keep], limits=limits, some=False)
+    found, total = measure(some, group, let_in, None, add=add)
+    factors = admission.shares.index_copy(0, keep, found.factors)
+    return Flushed(norms.index_copy(0, keep, found.norms.to(norms.dtype)), factors), total
+
+
+def combine(arrivals: Sequence[Arrival], factors: Tensor, *, native: bool | None = None, some: bool = True) -> Total:
+    """Return the sum over examples of factor times gradient, by parameter; nothing where all factors are 0.
+
+    Args:
+        arrivals: The uses.
+        factors: One per example.
+        native: Whether all factors but those of 0 are 1, where that is known.
+        some: Whether any factor may be 0.
+
+    Shapes:
+        factors (b,).
+    """
+    total: Total = {}
+    kept = factors
+    if some:
+        keep = factors.nonzero().squeeze(1)
+        if keep.numel() == 0:
+            return total
+        some = keep.numel() < factors.numel()
+        kept = factors.index_select(0, keep) if some else factors
+    if native is None:
+        native = bool((kept == 1).all())
+    for arrival in arrivals:
+        if native and not some:
+            use = arrival.native()
+        else:
+            use = arrival.major().use
+            use = use.rows(keep) if some else use
+        gradients = use.rule.gradients(use) if native else use.rule.weighted(use, kept)
+        for parameter, gradient in zip(arrival.held, gradients, strict=True):
+            if parameter is not None and gradient is not None:
+                # In order of arrival, as autograd adds.
+                before, own = total.get(id(parameter)), gradient.to(parameter.dtype)
+                total[id(parameter)] = own if before is None else before + own
+    return total
+
+
+def _runs(dense: Sequence[Arrival], examples: int) -> Iterator[tuple[int, int, Total]]:
+    """Yield runs of examples that fit in memory, with their own gradients of some uses, by parameter."""
+    if not dense:
+        yield 0, examples, {}
+        return
+    size = sum(sum(parameter_sizes(arrival.use)) * max(4, arrival.use.e.element_size()) for arrival in dense)
+    step = max(1, SCRATCH_BYTES // max(1, size))
+    for start in range(0, examples, step):
+        stop = min(examples, start + step)
+        own: Total = {}
+        for arrival in dense:
+            gradients = arrival.use.rule.per_sample(arrival.use.between(start, stop))
+            for parameter, gradient in zip(arrival.held, gradients, strict=True):
+                if parameter is not None and gradient is not None:
+                    before = own.get(id(parameter))
+                    own[id(parameter)] = gradient if before is None else before + gradient
+        yield start, stop, own
+
+
+def _add(total: Total, own: Total, factors: Tensor) -> None:
+    """Add the weighted gradients of a run of examples; those of factor 0 are left out."""
+    keep = factors.nonzero().squeeze(1)
+    if keep.numel() == 0:
+        return
+    some = keep.numel() < factors.numel()
+    kept = factors.index_select(0, keep) if some else factors
+    for key, gradient in own.items():
+        rows = gradient.index_select(0, keep) if some else gradient
+        before, flat, weights = total.get(key), rows.reshape(len(kept), -1), kept.to(rows.dtype)
+        if before is None:
+            total[key] = (weights @ flat).view(gradient.shape[1:])
+        else:
+            before.view(-1).addmv_(flat.t(), weights)
+
+
+def _flat(own: Total, group: Group, examples: int) -> Tensor:
+    """Return the gradients of a run of examples over the whole group, 0 where a parameter was not used.
+
+    Shapes:
+        (examples, numel).
+    """
+    like = next(iter(own.values()))
+    parts = [own.get(id(parameter)) for parameter in group.parameters]
+    return torch.cat(
+        [
+            like.new_zeros(examples, parameter.numel()) if part is None else part.reshape(examples, -1)
+            for parameter, part in zip(group.parameters, parts, strict=True)
+        ],
+        dim=1,
+    )
+
+
+def _sketched(sketches: Tensor, factors: Tensor, scale: float) -> Tensor:
+    """Return the sketch of what each example was admitted to contribute; a row of factor 0 is exactly 0."""
+    weighed = sketches * (factors.to(sketches.dtype) / scale).unsqueeze(1)
+    return torch.where((factors != 0).unsqueeze(1), weighed, torch.zeros_like(weighed))
+
+
+def _all_finite(gradients: Total) -> bool:
+    """Return whether all gradients are finite; one that overflows when it is summed up may pass for one that is not."""
+    return all(isfinite(float(gradient.sum())) for gradient in gradients.values())
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _keys(arrival: Arrival) -> set[int]:
+    return {id(parameter) for parameter in arrival.held if parameter is not None}
+
+
+def _only(arrivals: Sequence[Arrival], wanted: Container[int]) -> list[Arrival]:
+    some = (arrival.only(wanted) for arrival in arrivals)
+    return [arrival for arrival in some if arrival is not None]

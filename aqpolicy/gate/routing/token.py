@@ -1,0 +1,134 @@
+"""One scalar token per strand of depth groups, so that autograd itself says when their gradients are complete.
+
+Every use of a group's parameters takes the group's token as an input. The
+engine counts dependencies, so the token's backward runs exactly once, after the
+last use was differentiated and before earlier layers. There the gated gradients
+are made (`aqpolicy.gate.routing.flush`) and handed to the parameters' ordinary
+accumulation, so that hooks, reducers and accumulation see nothing unusual.
+
+Groups that share a parameter are one strand: none of them can be settled before
+all are. The token is created at the first use in a part: created earlier it
+would have the lowest priority, and everything would be held to the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aqpolicy.errors import IllegalTrainingSetupError
+from aqpolicy.gate.routing.arrival import Admission, Arrival, Flushed, Sketcher
+from aqpolicy.gate.routing.flush import flush, flush_tied
+from aqpolicy.gate.routing.groups import Group
+
+
+@dataclass(slots=True)
+class Flow:
+    """A group in one part of a step: what it may take, and what came of it."""
+
+    group: Group
+    sketcher: Sketcher | None = None
+    admission: Admission | None = None
+    result: Flushed | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Strand:
+    """Groups that are settled together: one, or several that share parameters."""
+
+    flows: tuple[Flow, ...]
+    parameters: tuple[nn.Parameter, ...] = field(init=False)
+    owners: dict[int, tuple[int, ...]] = field(init=False)
+    """Per parameter, the positions of the flows that hold it."""
+    token: Tensor | None = None
+    arrivals: list[Arrival] = field(default_factory=list)
+    """In the order in which their gradients arrived."""
+    issued: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Per parameter, address and version of the one gradient that may reach it."""
+    fill: bool = False
+    """Whether every parameter gets a gradient, be it of zeros."""
+    settled: bool = False
+
+    def __post_init__(self) -> None:
+        """Gather the parameters of all groups, each once."""
+        known: dict[int, nn.Parameter] = {}
+        owners: dict[int, tuple[int, ...]] = {}
+        for number, flow in enumerate(self.flows):
+            for parameter in flow.group.parameters:
+                known.setdefault(id(parameter), parameter)
+                owners[id(parameter)] = (*owners.get(id(parameter), ()), number)
+        self.parameters, self.owners = tuple(known.values()), owners
+
+    def reset(self) -> None:
+        """Forget the part."""
+        self.token, self.arrivals, self.issued, self.settled = None, [], {}, False
+        for flow in self.flows:
+            flow.admission, flow.result = None, None
+
+    def ticket(self) -> Tensor:
+        """Return the token, creating it at the first use."""
+        if self.token is None:
+            self.token = _Token.apply(self, *self.parameters)  # type: ignore[no-untyped-call]  # torch
+        token: Tensor = self.token
+        return token
+
+    def settle(self) -> list[Tensor | None]:
+        """Return the gated gradient of every parameter of the strand."""
+        arrivals, self.arrivals = self.arrivals, []
+        admitted = [(flow.group, flow.admission, flow.sketcher) for flow in self.flows if flow.admission is not None]
+        if not arrivals or len(admitted) < len(self.flows):
+            return [None] * len(self.parameters)
+        if self.settled:
+            raise IllegalTrainingSetupError(
+                f"the gradients of group `{self.flows[0].group.name}` came in two pieces, so no example has its own: "
+                "checkpoint with use_reentrant=False, or let a checkpointed segment hold whole groups"
+            )
+        if len(admitted) == 1:
+            gradients, self.flows[0].result = flush(arrivals, *admitted[0])
+        else:
+            gradients, results = flush_tied(arrivals, self.owners, admitted)
+            for flow, result in zip(self.flows, results, strict=True):
+                flow.result = result
+        ordered = [gradients.get(id(parameter)) for parameter in self.parameters]
+        self.settled = True
+        if self.fill:
+            ordered = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, ordered, strict=True)]
+        self._issue(ordered)
+        return ordered
+
+    def _issue(self, gradients: list[Tensor | None]) -> None:
+        # The address and not the tensor: a reference kept here would make autograd copy.
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            if gradient is not None:
+                self.issued[id(parameter)] = (gradient.data_ptr(), gradient._version)  # noqa: SLF001 - torch's own counter
+
+
+def strands(flows: Sequence[Flow]) -> tuple[Strand, ...]:
+    """Return the flows in strands: those that share a parameter, directly or through others, together."""
+    parts: list[tuple[set[int], list[Flow]]] = []
+    for flow in flows:
+        keys = {id(parameter) for parameter in flow.group.parameters}
+        touched = [part for part in parts if not keys.isdisjoint(part[0])]
+        parts = [part for part in parts if keys.isdisjoint(part[0])]
+        members = [member for part in touched for member in part[1]]
+        parts.append((keys.union(*(part[0] for part in touched)), [*members, flow]))
+    return tuple(Strand(tuple(members)) for _, members in parts)
+
+
+class _Token(torch.autograd.Function):
+    """A scalar that stands for all parameters of a strand."""
+
+    @staticmethod
+    def forward(ctx: Any, strand: Strand, *parameters: Tensor) -> Tensor:
+        """Make the token."""
+        ctx.strand = strand
+        return torch.zeros((), dtype=parameters[0].dtype, device=parameters[0].device)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """Hand the gated gradients on."""
+        return (None, *ctx.strand.settle())
