@@ -45,7 +45,7 @@ def open_signed_bundle(data: bytes, keyring: Keyring, threshold: int = 1) -> tup
     Args:
         data: The bytes of the file.
         keyring: Who is trusted.
-        threshold: How many trusted policy authors must have signed.
+        threshold: How many trusted policy authors must have signed; the keyring may ask for more.
 
     Trust:
         data is untrusted; keyring and threshold come from the operator.
@@ -56,7 +56,7 @@ def open_signed_bundle(data: bytes, keyring: Keyring, threshold: int = 1) -> tup
     """
     _check_size(data)
     try:
-        opened = open_signed(data, PAYLOAD_TYPE, keyring.keys(ROLE), threshold)
+        opened = keyring.open(data, PAYLOAD_TYPE, ROLE, threshold)
     except SignatureError as error:
         raise BundleSignatureError(f"the bundle is not to be trusted: {error}") from error
     except CanonicalError as error:

@@ -28,6 +28,7 @@ SUMMARIES: Final = {
     "lock": "pin the files that policies import",
     "describe": "write the description of a model that a policy is bound to",
     "keys": "make signing keys and keyrings",
+    "credentials": "grant and check credentials of annotators",
     "compile": "turn a policy into a signed bundle for one model",
     "sign": "add a signature to a bundle",
     "verify": "check the signatures of a bundle",

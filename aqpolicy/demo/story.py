@@ -333,7 +333,7 @@ def _summary(story: Story) -> None:
         "aqpolicy log verify tampered --keyring keyring.json\n"
         f"aqpolicy trace ungoverned --keyring keyring.json --model {tracing.MODEL} --behaviour {tracing.LOSS}\n"
         f"aqpolicy trace governed --keyring keyring.json --from-annotator {STOLEN}\n"
-        f"aqpolicy revoke ungoverned --keyring keyring.json --credential {STOLEN} --reason 'key stolen' "
+        f"aqpolicy revoke ungoverned --keyring keyring.json --credential {STOLEN} --reason 'compromised: key stolen' "
         "--key keys/log.key\n"
         "aqpolicy report governed --keyring keyring.json --policy policies/radiology.aqp --out governed.html"
     )

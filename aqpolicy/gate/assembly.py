@@ -68,7 +68,7 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
     inner, ranks = ranks_of(model)
     mixing = mixing_modules(inner)
     groups = bind_groups(inner, tables.groups, bundle.parameters)
-    plan = SketchPlan(tuple(group.numel for group in groups))
+    plan = SketchPlan(tuple(group.shapes for group in groups))
     sets = ParameterSets(inner, optimizer, groups)
     meters, course = Meters(tables), Course(tables, options.today)
     metrics = Metrics(inner, options.metrics, metrics_of(tables))

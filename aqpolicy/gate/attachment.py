@@ -5,7 +5,7 @@ Everything untrusted is verified before anything of the model is touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
@@ -20,8 +20,9 @@ from aqpolicy.gate.gate import Gate
 from aqpolicy.gate.machinery import Machinery
 from aqpolicy.gate.motion.metrics import Metric
 from aqpolicy.gate.motion.probes import Probes
-from aqpolicy.gate.routing.sketch import DEFAULT_WIDTH
+from aqpolicy.gate.routing.groups import Group
 from aqpolicy.lineage import LineageWriter
+from aqpolicy.lineage.record import SKETCH_KIND
 from aqpolicy.provenance import Manifest, decode_manifest
 from aqpolicy.trust import Keyring, SigningKey, digest_text, load_keyring, load_signing_key, replace_file
 
@@ -165,9 +166,11 @@ def _genesis(
         "manifest_root": digest_text(manifest.root),
         "manifest_size": manifest.size,
         "record": record,
-        "sketch_k": DEFAULT_WIDTH,
+        "sketch_kind": SKETCH_KIND,
+        "sketch_k": machinery.plan.k,
         "sketch_seed": machinery.plan.seed,
         "sizes": list(machinery.plan.sizes),
+        "trained": [_trained(*pair) for pair in zip(bundle.parameters, machinery.backward.groups, strict=True)],
         "optimizer": type(machinery.mover.optimizer).__name__,
         "torch": torch.__version__,
         "phases": list(tables.phases),
@@ -176,3 +179,9 @@ def _genesis(
         "first_step": state.step,
         "probes": "" if options.probes is None else digest_text(options.probes.digest),
     }
+
+
+def _trained(bound: Sequence[tuple[str, tuple[int, ...]]], group: Group) -> str:
+    """Return which of the bundle's parameters of a group the run trains: one bit each, the first is the lowest."""
+    names = set(group.names)
+    return f"{sum(1 << number for number, (name, _) in enumerate(bound) if name in names):x}"

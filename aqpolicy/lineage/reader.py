@@ -202,6 +202,19 @@ class LineageReader:
         except CorruptLogError as error:
             raise _within(where, error) from error
 
+    def rank_leaves(self, entry: StepEntry, rank: int) -> tuple[bytes, ...]:
+        """Return the leaves of one rank's rows, and of the book after those of rank 0.
+
+        Raises:
+            CorruptLogError: They are not what the entry commits to.
+        """
+        if rank != 0:
+            raise CorruptLogError("the step has no such rank", f"step {entry.step}")
+        raw = self.raw_block(entry)
+        if root_of(raw.recomputed()) != entry.ranks[rank].inner_root:
+            raise CorruptLogError("the rows are not those of the signed entry", f"step {entry.step}")
+        return raw.leaves
+
     def block(self, entry: StepEntry) -> StepBlock:
         """Return the record of a step.
 

@@ -33,6 +33,9 @@ NOT_MEASURED: Final = -2.0
 
 KEY_BYTES: Final = 16
 
+SKETCH_KIND: Final = "ring-1"
+"""The map from gradients to sketches that runs use now; another map gets another name."""
+
 EFFECTS: Final = ("deny", "defer", "modulate", "admit")
 CAUSES: Final = ("granted", "denied", "default", "error")
 REASONS: Final = (

@@ -203,10 +203,9 @@ class _Auditor:
         if any(share and norm == NOT_MEASURED for share, norm in zip(self._run.applied(row), row.norms, strict=True)):
             raise CorruptLogError("a norm was not measured although the run recorded sketches")
         for group, (written, mass) in enumerate(zip(sketched, self._run.masses(row), strict=True)):
-            size, width = shape.sizes[group], shape.widths[group]
+            width, load = shape.widths[group], shape.loads[group]
             # A bucket adds at most `load` numbers, so a sketch is at most sqrt(load) longer; half a level per number
             # is rounding.
-            load = -(-size // width) if width else 0
             rounding = width**0.5 * shape.scale(row.sketch, group) / 2
             bound = load**0.5 * mass / denominator * (1 + SLACK) + rounding
             if written > bound:

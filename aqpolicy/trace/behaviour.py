@@ -116,7 +116,7 @@ def measure(visits: Visits, model: nn.Module, named: Named) -> Behaviour:
     """
     run = visits.run
     groups = bind_groups(model, run.tables.groups, run.bundle.parameters)
-    if tuple(group.numel for group in groups) != visits.plan.sizes:
+    if tuple(group.shapes for group in groups) != visits.plan.shapes:
         raise TraceError("the model trains other parameters than the run did; freeze what the run froze")
     value = _called(named, model)
     if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad or not bool(value.isfinite()):

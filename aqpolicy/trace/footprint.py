@@ -60,12 +60,26 @@ class GroupPart:
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """What one step wrote of the source into one depth group."""
+
+    step: int
+    group: str
+    visits: int
+    mass: float
+    displacement: float | None
+    """At most so far did it move the group's final weights; None where the optimizer has no exact book."""
+
+
+@dataclass(frozen=True, slots=True)
 class Footprint:
     """Everything that depended on one source."""
 
     run: str
     kind: Literal["credential", "example"]
     source: str
+    since: int
+    """First step that was looked at."""
     examples: tuple[str, ...]
     """Examples of the source that were in a step."""
     unused: int
@@ -78,6 +92,8 @@ class Footprint:
     effects: Mapping[str, int]
     charged: Mapping[str, int]
     steps: tuple[int, ...]
+    updates: tuple[Update, ...]
+    """Every step and depth group into which something of the source was admitted."""
     visits: tuple[SourceVisit, ...]
 
     @property
@@ -87,12 +103,20 @@ class Footprint:
 
     def to_json(self) -> bytes:
         """Return the footprint as a JSON text, the same for the same footprint."""
-        facts = {"format": "aqpolicy footprint 1", **asdict(self)}
+        facts = {"format": "aqpolicy footprint 2", **asdict(self)}
         return json.dumps(facts, indent=1, sort_keys=True, allow_nan=False).encode("utf-8") + b"\n"
 
 
-def footprint(run: Run, *, credential: str | None = None, example: str | None = None) -> Footprint:
+def footprint(
+    run: Run, *, credential: str | None = None, example: str | None = None, since: int | None = None
+) -> Footprint:
     """Return what a run learned from a credential, or from one example.
+
+    Args:
+        run: The run, verified.
+        credential: Whose labels are looked for.
+        example: Or which example.
+        since: First step that is looked at; the run's first, by default.
 
     Raises:
         TraceError: The manifest holds no such credential or example, or not exactly one of the two is given.
@@ -101,11 +125,11 @@ def footprint(run: Run, *, credential: str | None = None, example: str | None = 
         raise TraceError("a footprint is of one credential or of one example; give one of the two")
     if credential is not None:
         wanted, corroborated = _of_credential(run, credential)
-        return _collect(run, "credential", credential, wanted, corroborated)
+        return _collect(run, "credential", credential, wanted, corroborated, since)
     index = run.manifest.index_of(example or "")
     if index is None:
         raise TraceError(f"the run's manifest has no example `{example}`")
-    return _collect(run, "example", str(example), {index}, ())
+    return _collect(run, "example", str(example), {index}, (), since)
 
 
 def masses_by(run: Run, name: Callable[[Row], str]) -> dict[str, tuple[int, tuple[float, ...]]]:
@@ -143,14 +167,17 @@ def _of_credential(run: Run, credential: str) -> tuple[set[int], tuple[str, ...]
     return signed, tuple(corroborated)
 
 
-def _collect(
+def _collect(  # noqa: PLR0917  # the order in which the result has them
     run: Run,
     kind: Literal["credential", "example"],
     source: str,
     wanted: set[int],
     corroborated: tuple[str, ...],
+    since: int | None,
 ) -> Footprint:
-    found = [(block, row) for block, row in run.rows if row.manifest_index in wanted]
+    first = run.first_step if since is None else since
+    found = [(block, row) for block, row in run.rows if row.manifest_index in wanted and block.step >= first]
+    admitted, reach = [run.masses(row) for _, row in found], _reach(run)
     visits = tuple(_visit(run, block, row) for block, row in found)
     used = sorted({visit.example for visit in visits})
     epochs: dict[int, list[float]] = {}
@@ -164,14 +191,16 @@ def _collect(
         run=run.run_id,
         kind=kind,
         source=source,
+        since=first,
         examples=tuple(used),
         unused=len(wanted) - len(used),
         corroborated=corroborated,
-        groups=_groups(run, visits, [run.masses(row) for _, row in found]),
+        groups=_groups(run, visits, admitted, reach),
         epochs={epoch: tuple(total) for epoch, total in sorted(epochs.items())},
         effects=dict(Counter(visit.effect for visit in visits)),
         charged=charged,
         steps=tuple(sorted({visit.step for visit in visits})),
+        updates=_updates(run, visits, admitted, reach),
         visits=visits,
     )
 
@@ -192,26 +221,61 @@ def _visit(run: Run, block: StepBlock, row: Row) -> SourceVisit:
     )
 
 
-def _groups(run: Run, visits: tuple[SourceVisit, ...], admitted: list[tuple[float, ...]]) -> tuple[GroupPart, ...]:
+def _reach(run: Run) -> tuple[tuple[float, ...], ...] | None:
+    """Return by how much a gradient of norm 1 in a step moved each group's end; None where that is not exact.
+
+    Shapes:
+        (g, steps).
+    """
+    impulses = run.impulses()
+    if impulses is None:
+        return None
+    # What was admitted, not what was kept of the step: momentum carries on what a step was put back of.
+    return tuple(
+        tuple(abs(rho) / block.book.denominator for rho, block in zip(group.rho, run.blocks, strict=True))
+        for group in impulses
+    )
+
+
+def _groups(
+    run: Run,
+    visits: tuple[SourceVisit, ...],
+    admitted: list[tuple[float, ...]],
+    reach: tuple[tuple[float, ...], ...] | None,
+) -> tuple[GroupPart, ...]:
     everything = [0.0] * len(run.tables.groups)
     for block, row in run.rows:
         for group, mass in enumerate(run.masses(row, block.book)):
             everything[group] += mass
-    impulses = run.impulses()
     parts = []
     for group, name in enumerate(run.tables.groups):
         inside = [visit for visit in visits if visit.shares[group]]
         steps = {visit.step for visit in inside}
         mass = sum(visit.mass[group] for visit in inside)
         displacement = None
-        if impulses is not None:
-            # What was admitted, not what was kept of the step: momentum carries on what a step was put back of.
-            reach = [
-                abs(rho) / block.book.denominator for rho, block in zip(impulses[group].rho, run.blocks, strict=True)
-            ]
+        if reach is not None:
             pairs = zip(visits, admitted, strict=True)
-            displacement = sum(reach[visit.step - run.first_step] * one[group] for visit, one in pairs)
+            displacement = sum(reach[group][visit.step - run.first_step] * one[group] for visit, one in pairs)
         movement = sum(run.blocks[step - run.first_step].book.movement[group] for step in steps)
         part = mass / everything[group] if everything[group] else 0.0
         parts.append(GroupPart(name, len(inside), len(steps), mass, part, displacement, movement))
     return tuple(parts)
+
+
+def _updates(
+    run: Run,
+    visits: tuple[SourceVisit, ...],
+    admitted: list[tuple[float, ...]],
+    reach: tuple[tuple[float, ...], ...] | None,
+) -> tuple[Update, ...]:
+    found: dict[tuple[int, int], tuple[int, float, float]] = {}
+    for visit, one in zip(visits, admitted, strict=True):
+        for group, share in enumerate(visit.shares):
+            if share:
+                count, mass, moved = found.get((visit.step, group), (0, 0.0, 0.0))
+                way = 0.0 if reach is None else reach[group][visit.step - run.first_step] * one[group]
+                found[visit.step, group] = (count + 1, mass + visit.mass[group], moved + way)
+    return tuple(
+        Update(step, run.tables.groups[group], count, mass, None if reach is None else moved)
+        for (step, group), (count, mass, moved) in sorted(found.items())
+    )

@@ -234,12 +234,13 @@ def _rounding_error(visits: Visits, behaviour: Behaviour) -> float:
 def _sketch_error(visits: Visits, behaviour: Behaviour, ending: Ending) -> float:
     """Return the standard error of <q, way> that sketching makes; groups that were kept whole make none.
 
-    Source: variance of a count-sketch inner product, (|q|^2 |u|^2 + <q, u>^2) / k.
+    Source: variance of a count-sketch inner product, (|q|^2 |u|^2 + <q, u>^2) / k; the numbers of a row or column of a
+    matrix share a sign, which at most doubles it in what was measured (docs/adr).
     """
     variance = 0.0
     for group, (part, way) in enumerate(zip(behaviour.gradient, ending.travelled, strict=True)):
         width = visits.plan.widths[group]
         if width < visits.plan.sizes[group]:
             q, u = part.double(), way
-            variance += (q.square().sum() * u.square().sum() + q.dot(u).square()).item() / width
+            variance += 2 * (q.square().sum() * u.square().sum() + q.dot(u).square()).item() / width
     return float(variance**0.5)

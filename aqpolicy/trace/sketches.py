@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 from aqpolicy.errors import CorruptLogError, TraceError
+from aqpolicy.lineage.record import SKETCH_KIND
 from aqpolicy.trace.run import Run
 
 SKETCH: Final = "sketch"
 """What `record` says where the log holds sketches."""
 
+Shapes = tuple[tuple[int, ...], ...]
+"""The shapes of a group's trained parameters."""
+
 _FLOAT: Final = struct.Struct("<f")
+_HEX: Final = re.compile("[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)
 class SketchShape:
     """How the log lays out a sketch: per group a float32 scale and `width` signed bytes."""
 
-    sizes: tuple[int, ...]
+    shapes: tuple[Shapes, ...]
     k: int
     seed: int
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Trained numbers of each group."""
+        return tuple(sum(prod(shape) for shape in shapes) for shapes in self.shapes)
+
+    @property
+    def loads(self) -> tuple[int, ...]:
+        """Per group, how many numbers one number of a sketch adds up at most."""
+        pairs = zip(self.shapes, self.sizes, strict=True)
+        return tuple(sum(_load(s, self.k) for s in shapes) if size > self.k else min(1, size) for shapes, size in pairs)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -61,15 +80,42 @@ def sketch_shape(run: Run) -> SketchShape:
     """Return how a run's sketches are laid out.
 
     Raises:
-        TraceError: The run recorded none.
+        TraceError: The run recorded none, or of a kind that this version does not know.
         CorruptLogError: The first entry describes none that could be.
     """
     facts = run.genesis
     if facts.get("record") != SKETCH:
         raise TraceError('the run recorded no sketches; train with `record="sketch"` to trace behaviours')
-    sizes, k, seed = facts.get("sizes"), facts.get("sketch_k"), facts.get("sketch_seed")
-    if isinstance(sizes, list) and isinstance(k, int) and isinstance(seed, int):
-        whole = all(type(size) is int and size >= 0 for size in sizes)
-        if whole and k > 0 and len(sizes) == len(run.tables.groups):
-            return SketchShape(tuple(sizes), k, seed)
+    kind, k, seed = facts.get("sketch_kind"), facts.get("sketch_k"), facts.get("sketch_seed")
+    if kind != SKETCH_KIND:
+        raise TraceError(
+            f"the run's sketches are of kind `{kind}`, this version reads `{SKETCH_KIND}`; "
+            "use the version that the run was trained with"
+        )
+    shapes = _trained_shapes(facts.get("trained"), run.bundle.parameters)
+    if shapes is not None and type(k) is int and type(seed) is int and k > 0 and k & (k - 1) == 0:
+        found = SketchShape(shapes, k, seed)
+        if list(found.sizes) == facts.get("sizes"):
+            return found
     raise CorruptLogError("the first entry describes no sketch", "entry 0")
+
+
+def _trained_shapes(texts: object, bound: Sequence[Sequence[tuple[str, tuple[int, ...]]]]) -> tuple[Shapes, ...] | None:
+    """Return the shapes of the parameters whose bits are set, None where the bits are not the bundle's."""
+    if not isinstance(texts, list) or len(texts) != len(bound):
+        return None
+    found = []
+    for text, members in zip(texts, bound, strict=True):
+        if not isinstance(text, str) or len(text) > len(members) // 4 + 1 or not _HEX.fullmatch(text):
+            return None
+        bits = int(text, 16)
+        if bits >> len(members):
+            return None
+        found.append(tuple(tuple(shape) for number, (_, shape) in enumerate(members) if bits >> number & 1))
+    return tuple(found)
+
+
+def _load(shape: tuple[int, ...], k: int) -> int:
+    """Return how many numbers of a parameter share a bucket at most: of a matrix, one per row and turn, or column."""
+    rows, columns = (shape[0], prod(shape[1:])) if len(shape) > 1 else (prod(shape), 1)
+    return min(rows * -(-columns // k), columns * -(-rows // k))

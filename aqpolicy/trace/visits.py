@@ -132,7 +132,7 @@ def load_visits(run: Run) -> Visits:
     step = torch.tensor([block.step for block, _ in run.rows])
     numbers: dict[bytes, int] = {}
     example = torch.tensor([numbers.setdefault(row.example_key, len(numbers)) for _, row in run.rows])
-    plan = SketchPlan(shape.sizes, shape.k, shape.seed)
+    plan = SketchPlan(shape.shapes, shape.k, shape.seed)
     return Visits(run, plan, impulses, sketches, scales, step, example)
 
 

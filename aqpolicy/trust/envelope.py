@@ -62,6 +62,15 @@ class Opened:
     """Labels of all other signatures; nobody looked at those."""
 
 
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """What an envelope claims; nothing of it is verified."""
+
+    payload: bytes
+    labels: tuple[str, ...]
+    """Who is said to have signed; text that a stranger chose."""
+
+
 def open_envelope(data: bytes, payload_type: str, trusted: Sequence[VerifyKey]) -> bytes:
     """Return the payload of an envelope that a trusted key signed.
 
@@ -84,8 +93,8 @@ def open_signed(data: bytes, payload_type: str, trusted: Sequence[VerifyKey], th
     Args:
         data: The envelope.
         payload_type: What it must hold.
-        trusted: Keys that count.
-        threshold: How many of them must have signed.
+        trusted: Keys that count; retired ones among them do not.
+        threshold: How many different ones of them must have signed.
 
     Trust:
         data is untrusted; trusted and threshold come from the operator.
@@ -94,21 +103,38 @@ def open_signed(data: bytes, payload_type: str, trusted: Sequence[VerifyKey], th
         SignatureError: No trusted key is given, too few signed, or a signature of one fails.
         CanonicalError: The bytes are no canonical envelope of this payload type.
     """
-    if not trusted:
+    known = {key.label: key for key in trusted if key.retired is None}
+    if not known:
         raise SignatureError(f"the keyring lists no key that may sign `{payload_type}`")
     payload, signatures = _parse(data, payload_type)
     message = pre_authentication(payload_type, payload)
-    known = {key.label: key for key in trusted}
     signers = tuple(known[label] for label in signatures if label in known)
     for key in signers:
         key.verify(signatures[key.label], message)
     if not signers:
         names = ", ".join(f"`{_shown(label)}`" for label in signatures)
         raise SignatureError(f"no trusted key signed this `{payload_type}`; it is signed by {names}")
-    if len(signers) < threshold:
+    # One key under two names is one signer.
+    if len({key.public for key in signers}) < threshold:
         names = ", ".join(f"`{key.label}`" for key in signers)
         raise SignatureError(f"{threshold} trusted keys must sign this `{payload_type}`; it is signed by {names}")
     return Opened(payload, signers, tuple(_shown(label) for label in signatures if label not in known))
+
+
+def peek(data: bytes, payload_type: str) -> Peeked:
+    """Return what an envelope claims to hold, on nobody's word.
+
+    For whoever must read the payload to know by which keys it has to be verified;
+    the payload is used only after `open_signed` has returned the same bytes.
+
+    Trust:
+        data is untrusted, and so is what is returned.
+
+    Raises:
+        CanonicalError: The bytes are no canonical envelope of this payload type.
+    """
+    payload, signatures = _parse(data, payload_type)
+    return Peeked(payload, tuple(signatures))
 
 
 def add_signatures(data: bytes, payload_type: str, signers: Sequence[SigningKey]) -> bytes:

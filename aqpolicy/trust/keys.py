@@ -2,7 +2,9 @@
 
 It does not decide which key may sign what; `keyring` does. Signatures are
 accepted exactly where libsodium accepts them, and public keys that libsodium
-would refuse at verification are refused when they are read.
+would refuse at verification are refused when they are read. Nothing secret is in
+a `repr`, in a message, or in a local variable of a frame that raises: tracebacks
+travel further than key files.
 
 Source:
     C2SP signed-note, "Ed25519 signatures"; golang.org/x/mod/sumdb/note for the private form.
@@ -10,9 +12,7 @@ Source:
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from nacl.utils import random
 
 from aqpolicy.errors import CanonicalError, InputError, KeyFormatError, SignatureError
 from aqpolicy.trust.base64text import decode_base64, encode_base64
+from aqpolicy.trust.canonical import canonical_json
 from aqpolicy.trust.digest import sha256
 from aqpolicy.trust.durable import write_new
 
@@ -30,9 +31,24 @@ SIGNATURE_BYTES: Final = 64
 _ED25519: Final = b"\x01"
 _NAME: Final = re.compile(r"[!-*,-~]{1,128}", re.ASCII)
 _PUBLIC: Final = re.compile(r"([^+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)", re.ASCII)
-_PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
-_LARGEST_KEY_FILE: Final = 4096
+PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
+"""How the text of a private key begins."""
+_SEED_LENGTH: Final = "the seed of a private key has 32 bytes"
 _IDENTITY: Final = b"\x01" + bytes(31)
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """Up to where the signatures of a key that was rotated still count; without a bound, nowhere."""
+
+    until: str = ""
+    """Last date, `YYYY-MM-DD`, of the dated statements that count; empty for none."""
+    logs: tuple[tuple[str, int], ...] = ()
+    """Origin of a log, and how many of its entries the key's signatures reach."""
+
+    def covers(self, origin: str, size: int) -> bool:
+        """Return whether a head of a log is within the bound."""
+        return any(known == origin and 0 <= size <= bound for known, bound in self.logs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,8 @@ class VerifyKey:
 
     name: str
     public: bytes = field(repr=False)
+    retired: Retired | None = None
+    """Set in a keyring where the key was rotated; such a key verifies nothing until its bound was looked at."""
 
     def __post_init__(self) -> None:
         """Refuse what could never verify anything."""
@@ -82,12 +100,25 @@ class VerifyKey:
         """The form that `parse` reads."""
         return f"{self.label}+{encode_base64(_ED25519 + self.public)}"
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical key without its name, in hex: the key id of The Update Framework."""
+        key = {"keytype": "ed25519", "keyval": {"public": self.public.hex()}, "scheme": "ed25519"}
+        return sha256(canonical_json(key)).hex()
+
+    @property
+    def restored(self) -> VerifyKey:
+        """The same key without its bound, for whoever has looked at the bound."""
+        return self if self.retired is None else VerifyKey(self.name, self.public)
+
     def verify(self, signature: bytes, message: bytes) -> None:
         """Return if the signature is this key's over the message.
 
         Raises:
-            SignatureError: It is not.
+            SignatureError: It is not, or the key is retired.
         """
+        if self.retired is not None:
+            raise SignatureError(f"the key `{self.label}` is retired and counts only within its bound")
         if len(signature) != SIGNATURE_BYTES:
             raise SignatureError(f"a signature said to be by `{self.label}` has the wrong length")
         try:
@@ -111,6 +142,7 @@ class SigningKey:
         Raises:
             KeyFormatError: The name is not ASCII without spaces and `+`.
         """
+        _check_name(name)
         return cls.from_seed(name, random(32))
 
     @classmethod
@@ -120,10 +152,9 @@ class SigningKey:
         Raises:
             KeyFormatError: The name or the seed's length is wrong.
         """
-        _check_name(name)
-        if len(seed) != 32:
-            raise KeyFormatError("the seed of a private key has 32 bytes")
-        return cls(name, crypto_sign_seed_keypair(seed)[1])
+        key = _try_seed(name, seed)
+        del seed
+        return _or_raise(key)
 
     @classmethod
     def parse(cls, text: str) -> SigningKey:
@@ -132,12 +163,9 @@ class SigningKey:
         Raises:
             KeyFormatError: The text is no such key.
         """
-        if not text.startswith(_PRIVATE_PREFIX):
-            raise KeyFormatError("this is not a private key; it would start with `PRIVATE+KEY+`")
-        name, hash_text, seed = _parse_parts(text.removeprefix(_PRIVATE_PREFIX), "private key")
-        key = cls.from_seed(name, seed)
-        _check_hash(key.verify_key, hash_text)
-        return key
+        key = _try_parse(text)
+        del text
+        return _or_raise(key)
 
     @property
     def verify_key(self) -> VerifyKey:
@@ -147,7 +175,7 @@ class SigningKey:
     @property
     def private_text(self) -> str:
         """The secret form that `parse` reads."""
-        return f"{_PRIVATE_PREFIX}{self.verify_key.label}+{encode_base64(_ED25519 + self._secret[:32])}"
+        return f"{PRIVATE_PREFIX}{self.verify_key.label}+{encode_base64(_ED25519 + self._secret[:32])}"
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over a message."""
@@ -159,51 +187,40 @@ class SigningKey:
         Raises:
             InputError: A file is there already, or it cannot be written.
         """
-        write_new(Path(path), f"{self.private_text}\n".encode("ascii"), mode=0o600)
+        problem = ""
+        try:
+            write_new(Path(path), f"{self.private_text}\n".encode("ascii"), mode=0o600)
+        except InputError as error:
+            problem = str(error)  # the frames behind the error hold the text
+        if problem:
+            raise InputError(problem)
 
 
-def load_signing_key(path: Path | str) -> SigningKey:
-    """Read a private key from a file that nobody but its owner may read.
-
-    Raises:
-        InputError: The file cannot be read.
-        KeyFormatError: Others may read it, or it holds no private key.
-    """
+def _try_parse(text: str) -> SigningKey | str:
+    """Return the key, or what is wrong: an error from here would carry frames that hold the text."""
+    if not text.startswith(PRIVATE_PREFIX):
+        return "this is not a private key; it would start with `PRIVATE+KEY+`"
     try:
-        # Without O_NONBLOCK a pipe put in the key's place would stop us here.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise InputError(f"cannot read the key file `{path}`: {error.strerror}") from error
-    with open(handle, "rb") as file:  # noqa: PTH123  # the mode is checked on the very file that is read
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyFormatError(f"the key file `{path}` is not a regular file")
-        if status.st_mode & 0o077:
-            raise KeyFormatError(f"others may read the key file `{path}`; run `chmod 600` on it")
-        data = file.read(_LARGEST_KEY_FILE)
+        name, hash_text, seed = _parse_parts(text.removeprefix(PRIVATE_PREFIX), "private key")
+        key = SigningKey.from_seed(name, seed)
+        _check_hash(key.verify_key, hash_text)
+    except KeyFormatError as error:
+        return str(error)
+    return key
+
+
+def _try_seed(name: str, seed: bytes) -> SigningKey | str:
     try:
-        return SigningKey.parse(data.decode("ascii").removesuffix("\n"))
-    except UnicodeDecodeError as error:
-        raise KeyFormatError(f"the key file `{path}` holds no private key") from error
+        _check_name(name)
+    except KeyFormatError as error:
+        return str(error)
+    return SigningKey(name, crypto_sign_seed_keypair(seed)[1]) if len(seed) == 32 else _SEED_LENGTH
 
 
-def load_verify_key(path: Path | str) -> VerifyKey:
-    """Read a public key from a file that holds it, or the private key it belongs to.
-
-    Raises:
-        InputError: The file cannot be read.
-        KeyFormatError: It holds no key, or a private one that others may read.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(_LARGEST_KEY_FILE).decode("ascii").removesuffix("\n")
-    except OSError as error:
-        raise InputError(f"cannot read the key file `{path}`: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise KeyFormatError(f"the key file `{path}` holds no key") from error
-    if text.startswith(_PRIVATE_PREFIX):
-        return load_signing_key(path).verify_key
-    return VerifyKey.parse(text)
+def _or_raise(key: SigningKey | str) -> SigningKey:
+    if isinstance(key, str):
+        raise KeyFormatError(key)
+    return key
 
 
 def _parse_parts(text: str, what: str) -> tuple[str, str, bytes]:

@@ -20,7 +20,7 @@ HASH_BYTES: Final = 32
 LARGEST_SIZE: Final = 2**63 - 1
 """The largest number of leaves; a proof then has at most 63 hashes."""
 
-_LARGEST_PATH: Final = 63
+LARGEST_PATH: Final = 63
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -89,22 +89,80 @@ class Frontier:
         return frontier
 
 
-def inclusion_path(leaf_hashes: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """Return the hashes that connect one leaf with the root.
+class Tree:
+    """A tree of which every node is kept: paths cost their own length, at 64 bytes a leaf."""
 
-    Raises:
-        ProofError: There is no such leaf.
-    """
-    if not 0 <= index < len(leaf_hashes):
-        raise ProofError(f"the tree has no leaf {index}")
-    path: list[bytes] = []
-    level = list(leaf_hashes)
-    while len(level) > 1:
-        sibling = index ^ 1
-        if sibling < len(level):
-            path.append(level[sibling])
-        level, index = _level_above(level), index >> 1
-    return tuple(path)
+    def __init__(self, leaf_hashes: Sequence[bytes]) -> None:
+        """Hash all levels once."""
+        level = list(leaf_hashes)
+        self.size = len(level)
+        self._levels = [b"".join(level)]
+        while len(level) > 1:
+            level = _level_above(level)
+            self._levels.append(b"".join(level))
+
+    def root(self, size: int | None = None) -> bytes:
+        """Return the root of all leaves, or of the first `size` of them.
+
+        Raises:
+            ProofError: There are not so many leaves.
+        """
+        end = self.size if size is None else size
+        if not 0 <= end <= self.size:
+            raise ProofError(f"the tree has no {end} leaves")
+        node = b""
+        while end:
+            left = self._node(end & (end - 1), end)  # the smallest full subtree at the end
+            node = node_hash(left, node) if node else left
+            end &= end - 1
+        return node or root_of(())
+
+    def inclusion_path(self, index: int) -> tuple[bytes, ...]:
+        """Return the hashes that connect one leaf with the root.
+
+        Raises:
+            ProofError: There is no such leaf.
+        """
+        if not 0 <= index < self.size:
+            raise ProofError(f"the tree has no leaf {index}")
+        path = []
+        for level in self._levels[:-1]:
+            at = HASH_BYTES * (index ^ 1)
+            if at < len(level):  # the last node of a level may have no sibling
+                path.append(level[at : at + HASH_BYTES])
+            index >>= 1
+        return tuple(path)
+
+    def consistency_path(self, size: int) -> tuple[bytes, ...]:
+        """Return the hashes that show the first `size` leaves to be a prefix of all.
+
+        Raises:
+            ProofError: `size` is 0 or larger than the tree.
+        """
+        if not 0 < size <= self.size:
+            raise ProofError(f"no consistency proof leads from {size} to {self.size} leaves")
+        first, end, beside = 0, self.size, []
+        while end != size:
+            split = first + (1 << (end - first - 1).bit_length() - 1)
+            if size <= split:
+                beside.append(self._node(split, end))
+                end = split
+            else:
+                beside.append(self._node(first, split))
+                first = split
+        own = [self._node(first, end)] if first else []
+        return (*own, *reversed(beside))
+
+    def _node(self, first: int, end: int) -> bytes:
+        """Return the node over leaves that begin where a subtree does and end where it or the tree does."""
+        height = (end - first - 1).bit_length()
+        at = HASH_BYTES * (first >> height)
+        return self._levels[height][at : at + HASH_BYTES]
+
+
+def inclusion_path(leaf_hashes: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+    """Return one path of a tree that is not kept; see `Tree.inclusion_path`."""
+    return Tree(leaf_hashes).inclusion_path(index)
 
 
 def verify_inclusion(index: int, size: int, leaf: bytes, path: Sequence[bytes], root: bytes) -> None:
@@ -135,14 +193,8 @@ def verify_inclusion(index: int, size: int, leaf: bytes, path: Sequence[bytes], 
 
 
 def consistency_path(leaf_hashes: Sequence[bytes], size: int) -> tuple[bytes, ...]:
-    """Return the hashes that show the first `size` leaves to be a prefix of all.
-
-    Raises:
-        ProofError: `size` is 0 or larger than the tree.
-    """
-    if not 0 < size <= len(leaf_hashes):
-        raise ProofError(f"no consistency proof leads from {size} to {len(leaf_hashes)} leaves")
-    return tuple(_subproof(leaf_hashes, size, whole=True))
+    """Return one path of a tree that is not kept; see `Tree.consistency_path`."""
+    return Tree(leaf_hashes).consistency_path(size)
 
 
 def verify_consistency(size1: int, size2: int, root1: bytes, root2: bytes, path: Sequence[bytes]) -> None:
@@ -191,15 +243,6 @@ def _replay_consistency(size1: int, size2: int, hashes: list[bytes]) -> tuple[by
     return old, new
 
 
-def _subproof(leaves: Sequence[bytes], size: int, *, whole: bool) -> list[bytes]:
-    if size == len(leaves):
-        return [] if whole else [root_of(leaves)]
-    split = 1 << (len(leaves) - 1).bit_length() - 1
-    if size <= split:
-        return [*_subproof(leaves[:split], size, whole=whole), root_of(leaves[split:])]
-    return [*_subproof(leaves[split:], size - split, whole=False), root_of(leaves[:split])]
-
-
 def _level_above(level: list[bytes]) -> list[bytes]:
     sha256 = hashlib.sha256  # inlined node_hash: this loop is where loading a manifest spends its time
     above = [sha256(b"\x01" + left + right).digest() for left, right in zip(level[::2], level[1::2], strict=False)]
@@ -209,7 +252,7 @@ def _level_above(level: list[bytes]) -> list[bytes]:
 
 
 def _check_hashes(*hashes: bytes) -> None:
-    if len(hashes) > _LARGEST_PATH + 2:
+    if len(hashes) > LARGEST_PATH + 2:
         raise ProofError("a proof has more hashes than any tree needs")
     if any(len(node) != HASH_BYTES for node in hashes):
         raise ProofError("a proof holds something that is not a hash")

@@ -16,7 +16,7 @@ from typing import Final
 
 from aqpolicy.errors import CanonicalError, SignatureError
 from aqpolicy.trust.base64text import decode_base64, encode_base64
-from aqpolicy.trust.keys import SigningKey, VerifyKey
+from aqpolicy.trust.keys import Retired, SigningKey, VerifyKey
 from aqpolicy.trust.merkle import HASH_BYTES, LARGEST_SIZE
 
 _ORIGIN: Final = re.compile(r"[!-*,-~]{1,256}", re.ASCII)
@@ -64,6 +64,8 @@ def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> str:
 def open_checkpoint(note: str | bytes, trusted: Sequence[VerifyKey]) -> Checkpoint:
     """Return the checkpoint of a note that a trusted key signed.
 
+    A retired key counts for the heads that its bound covers, and for others is a stranger's.
+
     Trust:
         note is untrusted; trusted comes from the operator's keyring.
 
@@ -79,8 +81,8 @@ def open_checkpoint(note: str | bytes, trusted: Sequence[VerifyKey]) -> Checkpoi
     for name, key_id, signature in map(_signature, lines):
         names.append(name)
         key = known.get((name, key_id))
-        if key is not None:
-            key.verify(signature, text.encode("utf-8"))
+        if key is not None and (key.retired is None or _is_within(key.retired, text)):
+            key.restored.verify(signature, text.encode("utf-8"))
             verified += 1
     if not verified:
         signers = ", ".join(f"`{ascii(name)[1:-1]:.80}`" for name in names)
@@ -119,6 +121,15 @@ def _signature(line: str) -> tuple[str, bytes, bytes]:
     if len(data) <= _KEY_ID_BYTES:
         raise CanonicalError("a signature of a note is too short")
     return match[1], data[:_KEY_ID_BYTES], data[_KEY_ID_BYTES:]
+
+
+def _is_within(bound: Retired, text: str) -> bool:
+    """Return whether a text that is not verified yet speaks of a head within a bound."""
+    try:
+        checkpoint = _parse(text)
+    except CanonicalError:
+        return False
+    return bound.covers(checkpoint.origin, checkpoint.size)
 
 
 def _parse(text: str) -> Checkpoint:

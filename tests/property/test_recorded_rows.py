@@ -11,10 +11,10 @@ from support.gating import MICRO, budget, tables
 
 from aqpolicy.bundle.tables import Row as TableRow
 from aqpolicy.bundle.tables import Tables
-from aqpolicy.gate.records.rows import Exceptions, StepColumns
 from aqpolicy.gate.records.verdict import Judge
 from aqpolicy.lineage import CAUSES, EFFECTS, Book, Layout, Row
 from aqpolicy.lineage.block import StepBlock, encode_block
+from aqpolicy.scribe.columns import Exceptions, StepColumns
 from aqpolicy.trace.words import reason_of, verdict_of
 
 GROUPS = 3

@@ -195,7 +195,8 @@ def made_visits(sketches, blocks_of, *, momentum=0.0, weight_decay=0.0, nesterov
             if (one, group) in closed:
                 sketches[number, columns] = 0.0
     parts = tuple(part.contiguous() for part in sketches.float().split(list(WIDTHS), dim=1))
-    return Visits(run, SketchPlan(WIDTHS), impulses, parts, torch.zeros(len(step), 2), step, torch.arange(len(step)))
+    plan = SketchPlan(tuple(((width,),) for width in WIDTHS))
+    return Visits(run, plan, impulses, parts, torch.zeros(len(step), 2), step, torch.arange(len(step)))
 
 
 def split(q):

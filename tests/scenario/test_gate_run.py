@@ -99,7 +99,10 @@ def test_a_run_leaves_a_verifiable_folder(tmp_path: Path, record: str) -> None:
     assert published["model"] == sha256((run / "model.pt").read_bytes()).hex()
     state = torch.load(run / "model.pt", weights_only=True)
     assert all(torch.equal(state[name], value) for name, value in net.named_parameters())
-    plan = SketchPlan(tuple(genesis["sizes"]), genesis["sketch_k"], genesis["sketch_seed"])
+    assert genesis["sketch_kind"] == published["sketch_kind"] == "ring-1"
+    assert genesis["trained"] == ["3", "3"]
+    plan = SketchPlan((((8, 3), (8,)), ((2, 8), (2,))), genesis["sketch_k"], genesis["sketch_seed"])
+    assert list(plan.sizes) == genesis["sizes"]
     for group, text in enumerate(published["travelled"]):
         packed = decode_base64(text)
         moved = torch.cat(

@@ -12,7 +12,8 @@ from support.tracing import KEYRING, LOG, Story, train
 
 from aqpolicy.cli.main import main
 from aqpolicy.lineage import LineageReader, verify_log
-from aqpolicy.trace import audit_run, open_run
+from aqpolicy.provenance.status import load_status_list, new_status_list, refused_examples, seal_status_list
+from aqpolicy.trace import audit_run, footprint, open_run
 from aqpolicy.trust import SigningKey, sha256
 
 OWNERS = {f"{1 + number % 2}-{number}": f"reader{number % 3}" for number in range(12)}
@@ -110,25 +111,69 @@ def test_a_revocation_is_shown_signed_and_found_again(
     assert "is revoked already" in capsys.readouterr().err
 
 
+def test_what_was_stolen_is_counted_from_a_step_on_and_refused_from_then_on(
+    run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = footprint(open_run(run, KEYRING), credential="reader1")
+    words = ["revoke", str(run), "--credential", "reader1", "--reason", "compromised: seen on the third day", "--json"]
+    assert main([*words, "--since", "step:3", "--dry-run"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["since"] == 3
+    assert shown["updates"] == json.loads(whole.to_json())["updates"][-len(shown["updates"]) :]
+    assert {update["step"] for update in shown["updates"]} == {step for step in whole.admitted_steps if step >= 3}
+    status = run / "refused.status"
+    assert main([*words, "--since", "step:3", "--key", str(trained.parent / "log.key"), "--status", str(status)]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == shown
+    assert "is list 1, of 1 refused credentials" in told.err
+    opened = open_run(run, KEYRING)
+    listed = load_status_list(status, KEYRING)
+    assert listed.refused[0].known_roots == (opened.manifest.root.hex(),)  # the manifest was logged before step 3
+    assert refused_examples(opened.manifest, listed) == ()
+    words = ["revoke", str(run), "--credential", "reader2", "--reason", "error: read the wrong side", "--status"]
+    assert main([*words, str(status), "--key", str(trained.parent / "log.key")]) == 0
+    listed = load_status_list(status, KEYRING)
+    assert listed.serial == 2
+    assert set(refused_examples(opened.manifest, listed)) == {n for n, o in OWNERS.items() if o == "reader2"}
+
+
+def test_a_list_that_another_signed_stops_the_revocation_before_it_is_written(
+    run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = run / "refused.status"
+    status.write_bytes(seal_status_list(new_status_list(1, "2026-01-01", ()), [SigningKey.generate("other")]))
+    before = (run / "head.note").read_bytes()
+    words = ["revoke", str(run), "--credential", "reader1", "--reason", "left", "--status", str(status)]
+    assert main([*words, "--key", str(trained.parent / "log.key")]) == 2
+    assert "no trusted key signed" in capsys.readouterr().err
+    assert (run / "head.note").read_bytes() == before
+
+
 def test_a_revoked_reader_is_marked_in_every_trace(
     run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["revoke", str(run), "--credential", "reader1", "--reason", "key stolen"]
+    words = ["revoke", str(run), "--credential", "reader1", "--reason", "compromised: key stolen"]
     assert main([*words, "--key", str(trained.parent / "log.key"), "--out", str(run / "mine.json")]) == 0
     assert (run / "mine.json").exists()
     code = trained.parent / "mine.py"
     capsys.readouterr()
     assert main(["trace", str(run), "--model", f"{code}:build", "--behaviour", f"{code}:logit", "--top", "12"]) == 0
-    assert "REVOKED: key stolen" in capsys.readouterr().out
+    assert "REVOKED: compromised: key stolen" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--reason", "x"], "a revocation is signed"),
+        (["--reason", "left"], "a revocation is signed"),
         (["--reason", ""], "one line"),
         (["--reason", "a\nb"], "one line"),
-        (["--reason", "x", "--key", "other.key"], "is not"),
+        (["--reason", "key stolen"], "begins with one of compromised, error, left, superseded"),
+        (["--reason", "left", "--since", "step:1"], "leave out --since"),
+        (["--reason", "left", "--superseded-by", "reader2"], "goes with a reason that begins with `superseded`"),
+        (["--reason", "error", "--dry-run", "--since", "yesterday"], "is no place in the log"),
+        (["--reason", "error", "--dry-run", "--since", "step:99"], "has no step 99"),
+        (["--reason", "error", "--dry-run", "--since", "entry:99"], "no step behind entry 99"),
+        (["--reason", "left", "--key", "other.key"], "is not"),
     ],
 )
 def test_a_revocation_that_cannot_be_signed_changes_nothing(

@@ -14,6 +14,7 @@ from aqpolicy.gate.motion.metrics import Metrics
 from aqpolicy.gate.records.promotion import Promotions, publish
 from aqpolicy.gate.records.recorder import Recorder
 from aqpolicy.gate.routing.sketch import SketchPlan
+from aqpolicy.lineage.record import SKETCH_KIND
 from aqpolicy.trust import encode_base64
 
 
@@ -60,6 +61,7 @@ class Publisher:
         torch.save(model.state_dict(), file)
         facts = {
             "name": name,
+            "sketch_kind": SKETCH_KIND,
             "sketch_k": self._plan.k,
             "sketch_seed": self._plan.seed,
             "travelled": _packed(self._travelled()),

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from aqpolicy.bundle.tables import CAUSES, EFFECTS, NO_LIMIT, Tables
 from aqpolicy.gate.motion.book import Entry
-from aqpolicy.gate.records.rows import Floats, Integers, StepColumns
 from aqpolicy.gate.records.verdict import Judge
 from aqpolicy.lineage import NOT_MEASURED, Book
+from aqpolicy.scribe.columns import Floats, Integers, StepColumns
 from aqpolicy.units import MICRO
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aqpolicy.bundle.tables import CAUSES, EFFECTS, NO_LIMIT, Tables
-from aqpolicy.gate.records.rows import Exceptions, Integers
 from aqpolicy.lineage import REASONS
+from aqpolicy.scribe.columns import Exceptions, Integers
 from aqpolicy.units import MICRO
 
 Flags = npt.NDArray[np.bool_]

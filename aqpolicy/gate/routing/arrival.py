@@ -5,13 +5,14 @@ Plain data; `aqpolicy.gate.routing.flush` computes with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from aqpolicy.gate.routing.images import Image
 from aqpolicy.gate.routing.layers import Use
 from aqpolicy.gate.routing.layout import Place
 
@@ -21,8 +22,8 @@ NOT_MEASURED: Final = -2.0
 Held = tuple[Tensor | None, ...]
 """The parameters of a use, None where no gradient is wanted."""
 
-Sketcher = Callable[[Tensor], Tensor]
-"""From flat gradients of a group, shape (n, numel), to their sketches."""
+Sketcher = Sequence[Image]
+"""The images of a group's parameters, whose sum is the sketch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,11 @@ class Flushed:
     """What a group's backward found. Norms are of the example's own loss; factors were applied.
 
     Shapes:
-        norms (b,), `NOT_MEASURED` where nobody asked; factors (b,); sketch (b, k) or None.
+        norms (b,), `NOT_MEASURED` where nobody asked, or None where nobody asked at all; factors (b,); sketch (b, k) or
+        None.
     """
 
-    norms: Tensor
+    norms: Tensor | None
     factors: Tensor
     sketch: Tensor | None = None
 

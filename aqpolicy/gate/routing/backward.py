@@ -7,22 +7,26 @@ it may touch no other example's rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from aqpolicy.bundle.tables import NO_LIMIT, Tables
 from aqpolicy.errors import IllegalTrainingSetupError
-from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission, Sketcher
+from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission
 from aqpolicy.gate.routing.groups import Group, find_sites
 from aqpolicy.gate.routing.leaks import LeakCheck
 from aqpolicy.gate.routing.router import Router
 from aqpolicy.gate.routing.sketch import SketchPlan
 from aqpolicy.gate.routing.token import Flow, strands
 from aqpolicy.units import MICRO
+
+Numbers = npt.NDArray[np.float64]
 
 PROBES: Final = 8
 """How many different shapes of a part are probed for mixed examples."""
@@ -64,7 +68,8 @@ class Backward:
         sites = find_sites(model)
         self.groups, self._measure, self._plan = tuple(groups), measure, sketches
         self._limits = _limits(tables)
-        self._flows = tuple(Flow(group, _sketcher(sketches, group.index)) for group in groups)
+        images = [None if sketches is None else sketches.images(group.index) for group in groups]
+        self._flows = tuple(Flow(group, own) for group, own in zip(groups, images, strict=True))
         kinds = [[p.dtype for p in group.parameters] or [torch.float32] for group in groups]
         self._precisions = [torch.promote_types(kind[0], torch.float32) for kind in kinds]
         self._strands = strands([flow for flow in self._flows if flow.group.parameters])
@@ -112,7 +117,8 @@ class Backward:
         Raises:
             IllegalTrainingSetupError: Examples are mixed, or a gradient came by a road that the gate does not see.
         """
-        self._leaks.refuse_others()
+        with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - the interceptor has nothing to see here
+            self._leaks.refuse_others()
         loss = self.router.interceptor.settle(loss)
         self._admit(weights, loss)
         with torch.autocast(loss.device.type, enabled=False):
@@ -123,25 +129,35 @@ class Backward:
 
     def _admit(self, weights: Weights, loss: Tensor) -> None:
         """Give every group its column of shares and limits, on the model's device."""
-        whole = (weights.shares == MICRO).all(0).tolist()
-        some = (weights.shares == 0).any(0).tolist()
-        columns = (weights.shares.t().double() / MICRO).to(loss.device)
-        limits, limited = None, [False] * len(self.groups)
+        # In numpy: for tables this small its calls cost a fraction of torch's.
+        shares = weights.shares.numpy()
+        whole, some = (shares == MICRO).all(0).tolist(), (shares == 0).any(0).tolist()
+        columns = self._columns(shares.T / MICRO, loss.device)
+        limits, limited = columns, [False] * len(self.groups)
         if self._limits is not None:
-            limits = self._limits[weights.route].t()
-            limited = limits.isfinite().any(1).tolist()
-            limits = limits.to(loss.device)
-        for flow, precision in zip(self._flows, self._precisions, strict=True):
+            found = self._limits[weights.route.numpy()].T
+            limits, limited = self._columns(found, loss.device), np.isfinite(found).any(1).tolist()
+        for flow in self._flows:
             number = flow.group.index
             flow.admission = Admission(
-                columns[number].to(precision),
-                limits[number].to(precision) if limits is not None and limited[number] else None,
+                columns[number],
+                limits[number] if limited[number] else None,
                 whole=whole[number] and not limited[number],
                 some=some[number],
                 measure=self._measure,
                 denominator=weights.denominator,
                 scale=weights.scale,
             )
+
+    def _columns(self, values: Numbers, device: torch.device) -> list[Tensor]:
+        """Return one row of numbers per group, each in the precision of its group.
+
+        Shapes:
+            values (g, b).
+        """
+        made = {kind: torch.from_numpy(np.ascontiguousarray(values)).to(device, kind) for kind in {*self._precisions}}
+        rows = {kind: tensor.unbind() for kind, tensor in made.items()}
+        return [rows[kind][number] for number, kind in enumerate(self._precisions)]
 
     def _probe(self, loss: Tensor) -> None:
         """Differentiate the last example's loss alone, then the first's; neither may touch another example's rows.
@@ -174,10 +190,11 @@ class Backward:
             loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch
 
     def _found(self, examples: int) -> Found:
-        nothing = torch.full((examples,), 0.0 if self._measure else NOT_MEASURED, dtype=torch.float64)
         results = [flow.result for flow in self._flows]
-        columns = [nothing if result is None else result.norms.double() for result in results]
-        norms = torch.stack([column.cpu() for column in columns], dim=1) if columns else nothing.new_zeros(examples, 0)
+        norms = torch.full((examples, len(results)), 0.0 if self._measure else NOT_MEASURED, dtype=torch.float64)
+        columns = {n: one.norms for n, one in enumerate(results) if one is not None and one.norms is not None}
+        if columns:  # one copy from the device
+            norms[:, list(columns)] = torch.stack(list(columns.values()), 1).to("cpu", torch.float64)
         if self._plan is None:
             return Found(norms, None)
         empty = [torch.zeros(examples, width) for width in self._plan.widths]
@@ -200,14 +217,7 @@ def check_loss(loss: Tensor, examples: int, **others: Tensor | None) -> None:
         raise IllegalTrainingSetupError("the loss does not depend on any trained parameter")
 
 
-def _sketcher(plan: SketchPlan | None, group: int) -> Sketcher | None:
-    if plan is None:
-        return None
-    made: Callable[[Tensor], Tensor] = lambda flat: plan.sketch(group, flat)  # noqa: E731 - one line, bound to its group
-    return made
-
-
-def _limits(tables: Tables) -> Tensor | None:
+def _limits(tables: Tables) -> Numbers | None:
     """Return norm limits per row and group, infinity where there is none; None where there is none at all."""
-    rows = torch.tensor([row.norms for row in tables.rows], dtype=torch.float64)
-    return torch.where(rows == NO_LIMIT, torch.inf, rows / MICRO) if (rows != NO_LIMIT).any() else None
+    rows = np.array([row.norms for row in tables.rows], np.float64).reshape(len(tables.rows), -1)
+    return np.where(rows == NO_LIMIT, np.inf, rows / MICRO) if (rows != NO_LIMIT).any() else None

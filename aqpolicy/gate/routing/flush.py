@@ -20,8 +20,9 @@ from torch import Tensor
 
 from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission, Arrival, Flushed, Sketcher, Total
 from aqpolicy.gate.routing.groups import Group
-from aqpolicy.gate.routing.layers.rule import parameter_sizes
+from aqpolicy.gate.routing.layers.rule import joined, parameter_sizes
 from aqpolicy.gate.routing.sharing import Sharing
+from aqpolicy.gate.routing.sketching import Sketching
 
 SCRATCH_BYTES: Final = 16 * 1024 * 1024
 """Most memory that the per-example gradients of a group may take at once, but for a single example's."""
@@ -34,8 +35,7 @@ def flush(
     if sketcher is None and admission.limits is None and not admission.measure:
         gradients = combine(arrivals, admission.shares, native=admission.whole, some=admission.some)
         if _all_finite(gradients):
-            unasked = torch.full_like(admission.shares, NOT_MEASURED)
-            return gradients, Flushed(unasked, admission.shares)
+            return gradients, Flushed(None, admission.shares)
     if admission.whole:
         result, _ = measure(arrivals, group, admission, sketcher)
         # Nothing is cut and nothing left out, unless a norm is not finite.
@@ -75,19 +75,22 @@ def measure(
     """Return norms, factors and sketches, and with `add` the weighted sum of what had to be made for them."""
     if admission.some and not admission.measure and sketcher is None:
         return _measure_admitted(arrivals, group, admission, add=add)
-    sharing = Sharing([arrival.major() for arrival in arrivals], every=sketcher is not None)
-    norms, factors, sketches, total = [], [], [], Total()
+    sharing = Sharing([arrival.major() for arrival in arrivals])
+    sketching = None if sketcher is None else Sketching(sharing, group, sketcher)
+    norms, factors, total = [], [], Total()
     for start, stop, own in _runs(sharing.dense, len(admission.shares)):
         squares = sharing.squares(start, stop, own)
         norm = admission.own(squares)
         factor = admission.factors(norm, start, stop)
         norms.append(norm)
         factors.append(factor)
-        if sketcher is not None:
-            sketches.append(_sketched(sketcher(_flat(own, group, stop - start)), factor, admission.scale))
+        if sketching is not None:
+            sketching.take(own)
         if add and own:
             _add(total, own, factor)
-    result = Flushed(_joined(norms), _joined(factors), _joined(sketches) if sketches else None)
+    applied = joined(factors)
+    sketch = None if sketching is None else sketching.finish(applied, admission.scale)
+    result = Flushed(joined(norms), applied, sketch)
     if not total:
         return result, total
     known = {id(parameter): parameter for parameter in group.parameters}
@@ -107,7 +110,9 @@ def _measure_admitted(
     let_in = replace(admission, shares=admission.shares[keep], limits=limits, some=False)
     found, total = measure(some, group, let_in, None, add=add)
     factors = admission.shares.index_copy(0, keep, found.factors)
-    return Flushed(norms.index_copy(0, keep, found.norms.to(norms.dtype)), factors), total
+    if found.norms is not None:
+        norms = norms.index_copy(0, keep, found.norms.to(norms.dtype))
+    return Flushed(norms, factors), total
 
 
 def combine(arrivals: Sequence[Arrival], factors: Tensor, *, native: bool | None = None, some: bool = True) -> Total:
@@ -182,36 +187,9 @@ def _add(total: Total, own: Total, factors: Tensor) -> None:
             before.view(-1).addmv_(flat.t(), weights)
 
 
-def _flat(own: Total, group: Group, examples: int) -> Tensor:
-    """Return the gradients of a run of examples over the whole group, 0 where a parameter was not used.
-
-    Shapes:
-        (examples, numel).
-    """
-    like = next(iter(own.values()))
-    parts = [own.get(id(parameter)) for parameter in group.parameters]
-    return torch.cat(
-        [
-            like.new_zeros(examples, parameter.numel()) if part is None else part.reshape(examples, -1)
-            for parameter, part in zip(group.parameters, parts, strict=True)
-        ],
-        dim=1,
-    )
-
-
-def _sketched(sketches: Tensor, factors: Tensor, scale: float) -> Tensor:
-    """Return the sketch of what each example was admitted to contribute; a row of factor 0 is exactly 0."""
-    weighed = sketches * (factors.to(sketches.dtype) / scale).unsqueeze(1)
-    return torch.where((factors != 0).unsqueeze(1), weighed, torch.zeros_like(weighed))
-
-
 def _all_finite(gradients: Total) -> bool:
     """Return whether all gradients are finite; one that overflows when it is summed up may pass for one that is not."""
     return all(isfinite(float(gradient.sum())) for gradient in gradients.values())
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _keys(arrival: Arrival) -> set[int]:

@@ -33,6 +33,11 @@ class Group:
         return tuple(zip(self.names, self.parameters, strict=True))
 
     @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the parameters."""
+        return tuple(tuple(parameter.shape) for parameter in self.parameters)
+
+    @property
     def numel(self) -> int:
         """Number of trained numbers."""
         return sum(parameter.numel() for parameter in self.parameters)

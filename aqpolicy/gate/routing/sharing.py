@@ -25,8 +25,8 @@ from aqpolicy.gate.routing.layers.rule import sum_of_squares
 class Sharing:
     """How the uses of a group are measured: `dense` need every example's own gradient, the rest do not."""
 
-    def __init__(self, major: Sequence[Arrival], *, every: bool = False) -> None:
-        """Sort example-major arrivals; with `every` all are dense."""
+    def __init__(self, major: Sequence[Arrival]) -> None:
+        """Sort example-major arrivals."""
         used = [id(parameter) for arrival in major for parameter in arrival.held if parameter is not None]
         merged: list[Arrival] = list(major)
         shared: list[Arrival] = []
@@ -34,15 +34,13 @@ class Sharing:
             merged = _merged(major)
             counts = Counter(id(parameter) for arrival in merged for parameter in arrival.held if parameter is not None)
             shared = [a for a in merged if any(p is not None and counts[id(p)] > 1 for p in a.held)]
-        pair = None if every else _tied_embedding(shared)
-        if every:
-            self.dense = list(merged)
-        else:
-            self.dense = [
-                a
-                for a in merged
-                if (pair is None and any(a is other for other in shared)) or a.use.rule.materialises(a.use)
-            ]
+        pair = _tied_embedding(shared)
+        self.uses = merged
+        self.dense = [
+            a
+            for a in merged
+            if (pair is None and any(a is other for other in shared)) or a.use.rule.materialises(a.use)
+        ]
         if pair is not None:  # the closed form needs both, measured apart
             self.dense = [a for a in self.dense if not any(a is one for one in pair)]
         self._rest: Tensor | None = None

@@ -2,46 +2,64 @@
 
 A sketch is linear, so sums of sketches are sketches of sums, and inner products
 of sketches estimate inner products without bias. Groups with at most `k`
-numbers are kept as they are. Signs and buckets come from SHAKE-256 of the seed,
-so the same plan is made anywhere, by any version.
+numbers are kept as they are. Otherwise a sketch is the sum of an image per
+parameter (`aqpolicy.gate.routing.images`), which needs no example's own gradient.
+Signs come from SHAKE-256 of the seed, so the same plan is made anywhere, by any
+version.
 
-Source: count-sketch (Charikar, Chen, Farach-Colton 2002), with a random
-permutation cut into equal buckets in place of independent hashing, which bounds
-every bucket's load.
+Source: count-sketch (Charikar, Chen, Farach-Colton 2002).
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from aqpolicy.errors import CorruptLogError
+from aqpolicy.gate.routing.images import Image, images_of
+from aqpolicy.lineage.record import SKETCH_KIND
 
 DEFAULT_WIDTH: Final = 256
 _LEVELS: Final = 127
 """Largest magnitude of a quantised number."""
 
+Shapes = tuple[tuple[int, ...], ...]
+"""The shapes of a group's trained parameters, in the group's order."""
+
 
 @dataclass(frozen=True)
 class SketchPlan:
-    """How the gradients of each group are sketched; `sizes` counts the trained numbers of each group."""
+    """How the gradients of each group are sketched; `k` is a power of two."""
 
-    sizes: tuple[int, ...]
+    shapes: tuple[Shapes, ...]
     k: int = DEFAULT_WIDTH
     seed: int = 0
-    _made: dict[tuple[int, str], tuple[Tensor, Tensor]] = field(default_factory=dict, compare=False, repr=False)
+    _made: dict[int, tuple[Image, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Trained numbers of each group."""
+        return tuple(sum(prod(shape) for shape in shapes) for shapes in self.shapes)
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
         """Width of each group's sketch."""
         return tuple(min(self.k, size) for size in self.sizes)
+
+    def images(self, group: int) -> tuple[Image, ...]:
+        """Return the images of a group's parameters, whose sum is the sketch."""
+        known = self._made.get(group)
+        if known is None:
+            name = f"aqpolicy sketch {SKETCH_KIND} {self.k} {self.seed} {group}"
+            known = self._made[group] = images_of(self.shapes[group], self.k, name)
+        return known
 
     def sketch(self, group: int, flat: Tensor) -> Tensor:
         """Return the sketches of flat gradients.
@@ -49,15 +67,14 @@ class SketchPlan:
         Shapes:
             flat (..., numel) -> (..., width).
         """
-        size, width = self.sizes[group], self.widths[group]
-        if size == width:
+        if self.sizes[group] == self.widths[group]:
             return flat
-        order, signs = self._hashed(group, flat.device)
-        mixed = flat.index_select(-1, order) * signs.to(flat.dtype)
-        short = -size % width
-        padded = torch.nn.functional.pad(mixed, (0, short)) if short else mixed
-        # Buckets are runs of the permuted numbers: a sum over the last axis is many times faster than over another.
-        return padded.reshape(*flat.shape[:-1], width, -1).sum(-1)
+        rows = flat.reshape(-1, self.sizes[group])
+        parts = torch.split(rows, [prod(shape) for shape in self.shapes[group]], dim=1)
+        total = rows.new_zeros(len(rows), self.widths[group])
+        for image, part, shape in zip(self.images(group), parts, self.shapes[group], strict=True):
+            total += image.of(part.view(-1, *shape))
+        return total.view(*flat.shape[:-1], -1)
 
     def encode(self, sketches: Sequence[Tensor]) -> list[bytes]:
         """Return one record per example: per group a float32 scale and a signed byte per number.
@@ -65,15 +82,14 @@ class SketchPlan:
         Shapes:
             sketches: per group (b, width).
         """
-        parts = []
-        for sketch in sketches:
-            values = sketch.detach().to(device="cpu", dtype=torch.float32)
-            scale = _largest(values) / _LEVELS
-            levels = torch.where(scale > 0, values / scale, torch.zeros_like(values)).round().clamp(-_LEVELS, _LEVELS)
-            parts += [scale.contiguous().view(torch.uint8), levels.to(torch.int8).view(torch.uint8)]
-        joined = torch.cat(parts, dim=1).contiguous()
-        data, width = joined.numpy().tobytes(), joined.shape[1]
-        return [data[start : start + width] for start in range(0, len(data), width)]
+        parts: dict[int, Tensor] = {}
+        for width in {*self.widths}:  # all groups of one width together
+            alike = [number for number, own in enumerate(self.widths) if own == width]
+            coded = _coded(torch.stack([sketches[number].detach() for number in alike], dim=1))
+            parts |= zip(alike, coded.unbind(1), strict=True)
+        joined = torch.cat([parts[number] for number in range(len(sketches))], dim=1)
+        data, length = joined.numpy().tobytes(), joined.shape[1]
+        return [data[start : start + length] for start in range(0, len(data), length)]
 
     def decode(self, record: bytes) -> list[Tensor]:
         """Return the sketches of one record, float32, one per group.
@@ -93,19 +109,14 @@ class SketchPlan:
             at += 4 + width
         return sketches
 
-    def _hashed(self, group: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the permutation and the signs of a group."""
-        known = self._made.get((group, str(device)))
-        if known is None:
-            size = self.sizes[group]
-            name = f"aqpolicy sketch {self.seed} {group} {size}".encode()
-            stream = torch.frombuffer(bytearray(hashlib.shake_256(name).digest(8 * size)), dtype=torch.int64)
-            order = torch.argsort(stream >> 1, stable=True)
-            signs = (stream[order] & 1) * 2 - 1
-            known = self._made[group, str(device)] = (order.to(device), signs.to(device, torch.float32))
-        return known
 
+def _coded(sketches: Tensor) -> Tensor:
+    """Return the bytes of sketches, (b, groups, width) -> (b, groups, 4 + width).
 
-def _largest(values: Tensor) -> Tensor:
-    """Return the largest magnitude of each row, shape (b, 1); 0 for a group without trained numbers."""
-    return values.abs().amax(1, keepdim=True) if values.shape[1] else values.new_zeros(values.shape[0], 1)
+    A scale is that of the largest magnitude; 0 for a group without trained numbers.
+    """
+    values = sketches.to(device="cpu", dtype=torch.float32)
+    largest = values.abs().amax(2, keepdim=True) if values.shape[2] else values.new_zeros(*values.shape[:2], 1)
+    scale = largest / _LEVELS
+    levels = (values / scale).nan_to_num_(0.0).round_().clamp_(-_LEVELS, _LEVELS)
+    return torch.cat([scale.view(torch.uint8), levels.to(torch.int8).view(torch.uint8)], dim=2)

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from .cases import Case, core_cases
-from .modes import Step, forget_plans, on
+from .modes import Step, on
 from .timing import first_line
 from .ways import make
 
@@ -83,7 +83,6 @@ def _peak(case: Case, model: torch.nn.Module, way: str, device: str) -> Peak:
     other = make(case, way, deepcopy(model), on(case.data(2), device))
     _run(other)  # libraries load what they need
     del other
-    forget_plans()
     data = on(case.data(case.batch), device)
     gc.collect()
     before = _begin(device)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -113,7 +112,7 @@ def gated_step(case: Case, mode: Mode, model: nn.Module, data: Data) -> Step:
     limit = NO_LIMIT if mode.limit is None else round(mode.limit * MICRO)
     row = Row("modulate", "granted", (MICRO,) * len(names), (limit,) * len(names), (), (), "measured")
     tables = Tables(names, (), (row,), {}, ())
-    plan = _plan(tuple(group.numel for group in groups)) if mode.sketch else None
+    plan = SketchPlan(tuple(group.shapes for group in groups)) if mode.sketch else None
     gate = Backward(model, groups, tables, measure=mode.measure, sketches=plan)
     shares, route = mode.shares(examples, len(groups)), torch.zeros(examples, dtype=torch.long)
 
@@ -124,14 +123,3 @@ def gated_step(case: Case, mode: Mode, model: nn.Module, data: Data) -> Step:
         return found.norms if mode.measure else None
 
     return Step(run, list(trained(model)), gate.detach)
-
-
-@cache
-def _plan(sizes: tuple[int, ...]) -> SketchPlan:
-    """Return the plan of the sketches, made once: it takes seconds for millions of parameters."""
-    return SketchPlan(sizes)
-
-
-def forget_plans() -> None:
-    """Give back the memory of the plans."""
-    _plan.cache_clear()

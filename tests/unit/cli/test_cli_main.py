@@ -23,7 +23,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         frame.main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    assert [name for name in frame.COMMANDS if f"    {name} " not in out] == []
+    assert [name for name in frame.COMMANDS if f"\n    {name}" not in out] == []
 
 
 def test_a_misspelt_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

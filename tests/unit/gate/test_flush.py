@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from aqpolicy.gate.routing import flush as flushing
-from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission, Arrival
+from aqpolicy.gate.routing.arrival import Admission, Arrival
 from aqpolicy.gate.routing.flush import combine, flush, flush_tied, measure
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.gate.routing.layers import Use, rule_for
+from aqpolicy.gate.routing.sketch import SketchPlan
 
 B = 7
 SHARES = torch.tensor([1.0, 0.0, 0.5, 2.0, 0.0, 1.0, 0.25], dtype=torch.float64)
@@ -66,6 +67,10 @@ def norms_of(own: dict[int, Tensor]) -> Tensor:
     return torch.cat([gradient.flatten(1) for gradient in own.values()], 1).norm(dim=1)
 
 
+def sketch_of(plan: SketchPlan, own: dict[int, Tensor]) -> Tensor:
+    return plan.sketch(0, torch.cat([gradient.flatten(1) for gradient in own.values()], 1))
+
+
 def close(found: dict[int, Tensor], own: dict[int, Tensor], factors: Tensor) -> None:
     assert found.keys() == own.keys()
     for key, gradient in own.items():
@@ -103,15 +108,17 @@ def test_chunks_of_examples_add_up_to_the_whole(
     own = summed(seen)
     norms = norms_of(own)
     limits = norms.median().expand(B) if limited else None
-    sketcher = (lambda flat: flat[:, :2]) if sketched else None
-    found, result = flush([one.arrival for one in seen], group_of(*layers_of(seen)), admitted(limits=limits), sketcher)
+    group = group_of(*layers_of(seen))
+    plan = SketchPlan((group.shapes,), 4)
+    images = plan.images(0) if sketched else None
+    found, result = flush([one.arrival for one in seen], group, admitted(limits=limits), images)
     factors = SHARES if limits is None else SHARES * (limits / norms).clamp_max(1)
     assert torch.allclose(result.norms, norms, rtol=1e-12)
     assert torch.allclose(result.factors, factors, rtol=1e-12)
     close(found, own, factors)
     if sketched:
-        flat = torch.cat([gradient.flatten(1) for gradient in own.values()], 1)
-        assert torch.allclose(result.sketch, flat[:, :2] * factors.unsqueeze(1), rtol=1e-12)
+        assert torch.allclose(result.sketch, sketch_of(plan, own) * factors.unsqueeze(1), rtol=1e-12, atol=1e-13)
+        assert not result.sketch[SHARES == 0].any()
 
 
 def test_memory_is_bounded_by_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +157,7 @@ def test_rows_of_factor_0_are_left_out_and_not_multiplied(name: str, norms: bool
     if norms or limited:
         assert torch.allclose(result.norms[SHARES > 0], known[SHARES > 0], rtol=1e-12)
     else:
-        assert torch.equal(result.norms, torch.full((B,), NOT_MEASURED, dtype=torch.float64))
+        assert result.norms is None
 
 
 @pytest.mark.parametrize("norms", [False, True])
@@ -226,6 +233,80 @@ def test_uses_of_one_layer_add_up_before_they_are_measured() -> None:
 def test_nothing_is_combined_of_nothing() -> None:
     seen = LAYERS["matrix"]()
     assert combine([one.arrival for one in seen], torch.zeros(B, dtype=torch.float64)) == {}
+
+
+# ---- sketches
+
+
+def sketched(
+    seen: Sequence[Seen], *, limits: Tensor | None = None, scale: float = 1.0, group: Group | None = None
+) -> tuple[dict[int, Tensor], Tensor, Tensor]:
+    """Return gradients by parameter and sketches of a group of these layers, and what the sketches are to be."""
+    group = group or group_of(*dict.fromkeys(layers_of(seen)))
+    plan = SketchPlan((group.shapes,), 4)
+    own = summed(seen)
+    ordered = {id(p): own[id(p)] for p in group.parameters}
+    found, result = flush(
+        [one.arrival for one in seen], group, replace(admitted(limits=limits), scale=scale), plan.images(0)
+    )
+    return found, result.sketch, sketch_of(plan, ordered) * (result.factors / scale).unsqueeze(1)
+
+
+def test_uses_of_one_layer_are_sketched_together() -> None:
+    layer = nn.Linear(3, 2).double()
+    _, found, want = sketched([used(layer, 5, 3), used(layer, 3), used(layer, 2, 3)])
+    assert torch.allclose(found, want, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_tied_table_is_sketched_with_its_heads(heads: int) -> None:
+    table = nn.Embedding(9, 4, padding_idx=2).double()
+    x, e = torch.randint(9, (B, 5)), torch.randn(B, 5, 4, dtype=torch.float64)
+    rows = [torch.autograd.grad(table(row), table.weight, grad)[0] for row, grad in zip(x, e, strict=True)]
+    use = Use(rule_for(table, "table"), table, (True,), (table.weight.detach(),), x, (), e)
+    seen = [Seen(Arrival((table.weight,), use), {id(table.weight): torch.stack(rows)})]
+    for length in range(3, 3 + heads):
+        head = nn.Linear(4, 9, bias=False).double()
+        head.weight = table.weight
+        seen.append(used(head, length, 4))
+    _, found, want = sketched(seen, group=group_of(table))
+    assert torch.allclose(found, want, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_sketch_is_of_the_unscaled_loss(name: str) -> None:
+    _, found, want = sketched(LAYERS[name](), scale=1024.0)
+    assert torch.allclose(found, want, rtol=1e-12, atol=1e-16)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_examples_that_are_refused_or_not_finite_have_a_sketch_of_exactly_0(
+    name: str, limited: bool, value: float
+) -> None:
+    seen = LAYERS[name]()
+    for one in seen:
+        one.arrival.use.e[[3, 4]] = value  # one of these is admitted, the other is not
+    limits = torch.full((B,), 1e9, dtype=torch.float64) if limited else None
+    _, found, want = sketched(seen, limits=limits)
+    nothing = (SHARES == 0) | (torch.arange(B) == 3)
+    assert not found[nothing].any()
+    assert torch.allclose(found[~nothing], want[~nothing], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_sketches_change_no_bit_of_gradients_norms_and_factors(name: str, limited: bool) -> None:
+    seen = LAYERS[name]()
+    group = group_of(*layers_of(seen))
+    limits = norms_of(summed(seen)) / 2 if limited else None
+    arrivals = [one.arrival for one in seen]
+    plain, one = flush(arrivals, group, admitted(limits=limits), None)
+    found, other = flush(arrivals, group, admitted(limits=limits), SketchPlan((group.shapes,), 4).images(0))
+    assert all(torch.equal(found[key], gradient) for key, gradient in plain.items())
+    assert torch.equal(one.norms, other.norms)
+    assert torch.equal(one.factors, other.factors)
 
 
 # ---- groups that share parameters

@@ -15,9 +15,9 @@ from aqpolicy.gate.accounts.state import RunState
 from aqpolicy.gate.accounts.visits import Batch, Reason, Scheduled, Spending
 from aqpolicy.gate.motion.book import Entry
 from aqpolicy.gate.records.recorder import Recorder, StepFacts
-from aqpolicy.gate.records.rows import StepColumns
 from aqpolicy.lineage import NO_ENTROPY, NO_INDEX, NO_SURPRISAL, NOT_FINITE, NOT_MEASURED, Layout
 from aqpolicy.lineage.block import cut_block, decode_block, encode_block
+from aqpolicy.scribe.columns import StepColumns
 from aqpolicy.trust import example_key
 
 NAMES = ["a", "b", "c", "d"]

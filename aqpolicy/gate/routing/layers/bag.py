@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from aqpolicy.errors import InternalError
-from aqpolicy.gate.routing.layers.embedding import padding_index, table_refusal, tables_by_example
+from aqpolicy.gate.routing.images import Product
+from aqpolicy.gate.routing.layers.embedding import padding_index, rows_sketched, table_refusal, tables_by_example
 from aqpolicy.gate.routing.layers.native import differentiate
-from aqpolicy.gate.routing.layers.rule import Gradients, Rule, Use, Weights, vector_norm, widened
+from aqpolicy.gate.routing.layers.rule import Gradients, Images, Rule, Use, Weights, vector_norm, widened
 
 MODES: Final = ("sum", "mean", "max")
 """In the order of the kernel's numbers."""
@@ -54,8 +55,7 @@ class EmbeddingBagRule(Rule):
             placed = e.new_zeros(e.shape[0], rows, e.shape[1])
             found = torch.where(sizes.unsqueeze(1) > 0, e, torch.zeros_like(e)).unsqueeze(1)
             return (placed.scatter_(1, largest.clamp_min(0).unsqueeze(1), found),)
-        spread = self._each(use, e).unsqueeze(1).expand(-1, use.x.shape[1], -1)
-        return (tables_by_example(spread.contiguous(), use.x, rows, use.module.padding_idx),)
+        return (tables_by_example(self._spread(use, e).contiguous(), use.x, rows, use.module.padding_idx),)
 
     def squared_norms(self, use: Use) -> Tensor:
         """Count how often an example names each row; of the largest, no entry is named twice."""
@@ -66,10 +66,21 @@ class EmbeddingBagRule(Rule):
         pairs = (alike & self._counted(use).unsqueeze(2)).sum((1, 2))
         return vector_norm(self._each(use, e), 1).square() * pairs
 
+    def sketched(self, use: Use, images: Images) -> Tensor:
+        """Turn the image of each bag's gradient by the buckets of its rows; of the largest, make the table."""
+        (table,) = images
+        if use.module.mode == "max" or not isinstance(table, Product):
+            return super().sketched(use, images)
+        return rows_sketched(table, self._spread(use, widened(use.e)), use.x, use.module.padding_idx)
+
     @staticmethod
     def _counted(use: Use) -> Tensor:
         pad = use.module.padding_idx
         return torch.ones_like(use.x, dtype=torch.bool) if pad is None else use.x != pad
+
+    def _spread(self, use: Use, e: Tensor) -> Tensor:
+        """Return the same for every place in the bag, (b, n, d)."""
+        return self._each(use, e).unsqueeze(1).expand(-1, use.x.shape[1], -1)
 
     def _each(self, use: Use, e: Tensor) -> Tensor:
         """Return the gradient of every row that a bag names, (b, d)."""

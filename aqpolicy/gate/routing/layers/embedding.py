@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from aqpolicy.errors import InternalError
-from aqpolicy.gate.routing.layers.rule import Gradients, Rule, Use, Weights, vector_norm, widened
+from aqpolicy.gate.routing.images import Product
+from aqpolicy.gate.routing.layers.rule import Gradients, Images, Rule, Use, Weights, vector_norm, widened
 
 
 class EmbeddingRule(Rule):
@@ -48,6 +49,18 @@ class EmbeddingRule(Rule):
         index = use.x.reshape(use.x.shape[0], -1)
         return sparse_norms(widened(use.e.reshape(*index.shape, -1)), index, use.module.padding_idx)
 
+    def sketches_apart(self, use: Use) -> bool:  # noqa: ARG002 - part of the interface
+        """Return that few rows of a table are looked up."""
+        return True
+
+    def sketched(self, use: Use, images: Images) -> Tensor:
+        """Turn the image of each position's gradient by the bucket of its row."""
+        (table,) = images
+        index = use.x.reshape(use.x.shape[0], -1)
+        if not isinstance(table, Product) or index.numel() == 0:
+            return super().sketched(use, images)
+        return rows_sketched(table, widened(use.e.reshape(*index.shape, -1)), index, use.module.padding_idx)
+
 
 def table_refusal(module: Any) -> str | None:
     """Return why a table with these options has no gradient of its own per example, or None."""
@@ -77,6 +90,12 @@ def tables_by_example(e: Tensor, index: Tensor, rows: int, padding: int | None) 
     if padding is not None:
         tables[:, padding] = 0
     return tables
+
+
+def rows_sketched(table: Product, e: Tensor, index: Tensor, padding: int | None) -> Tensor:
+    """Return the images of tables whose rows are sums of the gradients of their positions, (b, t, d) and (b, t)."""
+    held = e if padding is None else e.masked_fill((index == padding).unsqueeze(2), 0)
+    return table.of_products(index, held)
 
 
 def sparse_norms(e: Tensor, index: Tensor, padding: int | None) -> Tensor:

@@ -65,6 +65,7 @@ class TransposedLinearRule(LinearRule):
     """`transformers.pytorch_utils.Conv1D`, the linear layer of GPT-2: its weight is (features in, features out)."""
 
     type_name = "Conv1D"
+    rows_are_inputs = True
 
     def forward(self, module: Any, x: Tensor, weights: Weights) -> tuple[Tensor, tuple[Tensor, ...]]:  # noqa: ARG002 - part of the interface
         """Apply the layer."""

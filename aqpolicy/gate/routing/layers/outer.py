@@ -16,7 +16,19 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
-from aqpolicy.gate.routing.layers.rule import Gradients, Rule, Use, chunks, joined, times, vector_norm, widened
+from aqpolicy.gate.routing.images import Edge, Product
+from aqpolicy.gate.routing.layers.rule import (
+    Gradients,
+    Images,
+    Rule,
+    Use,
+    add_up,
+    chunks,
+    joined,
+    times,
+    vector_norm,
+    widened,
+)
 
 GRAM_ADVANTAGE: Final = 24
 """How much a materialised gradient costs per element, in products of the Gram form; measured on a CPU.
@@ -43,6 +55,11 @@ class Extent:
         """Whether Gram matrices and a weighted sum of its own are the cheaper way to both."""
         return self.length == 1 or self.length**2 * (self.wide + self.narrow) < GRAM_ADVANTAGE * self.wide * self.narrow
 
+    @property
+    def fewer_in_factors(self) -> bool:
+        """Whether both sides together hold fewer numbers than their product."""
+        return self.length * (self.wide + self.narrow) <= self.wide * self.narrow
+
 
 class OuterRule(Rule):
     """A weight that multiplies and, perhaps, a bias."""
@@ -51,6 +68,8 @@ class OuterRule(Rule):
     autocast_cuda = "low"
     shift_apart: ClassVar[bool] = False
     """Whether the bias adds up other positions than those of the outer products."""
+    rows_are_inputs: ClassVar[bool] = False
+    """Whether the weight has input features on its first axis."""
 
     @abstractmethod
     def extent(self, use: Use) -> Extent | None:
@@ -94,6 +113,30 @@ class OuterRule(Rule):
         together = use.wanted[1] and not self.shift_apart
         norms = outer_norms(*self.factors(use), bias=together)
         return norms + vector_norm(self.shift(use), 1).square() if use.wanted[1] and not together else norms
+
+    def sketches_apart(self, use: Use) -> bool:
+        """Return whether both sides together are smaller than their product."""
+        extent = self.extent(use)
+        return extent is not None and extent.fewer_in_factors
+
+    def sketched(self, use: Use, images: Images) -> Tensor:
+        """Convolve the images of both sides; an example's own gradient is not made."""
+        weight, bias = (image if wanted else None for image, wanted in zip(images, use.wanted, strict=True))
+        extent = self.extent(use)
+        if extent is None or not isinstance(weight, Product):
+            return super().sketched(use, images)
+        along = weight.columns if self.rows_are_inputs else weight.rows
+        edge = bias if isinstance(bias, Edge) and bias.side is along and not self.shift_apart else None
+        size = extent.length * (extent.wide + extent.narrow) * max(4, use.e.itemsize)
+        parts = [joined([weight.of_products(*self._sides(some), edge) for some in chunks(use, size)])]
+        if bias is not None and edge is None:
+            parts.append(bias.of(self.shift(use)))
+        return add_up(parts)
+
+    def _sides(self, use: Use) -> tuple[Tensor, Tensor]:
+        """Return the sides of the outer products in the order of the weight's axes."""
+        x, e = self.factors(use)
+        return (x, e) if self.rows_are_inputs else (e, x)
 
 
 def outer_norms(x: Tensor, e: Tensor, *, bias: bool) -> Tensor:

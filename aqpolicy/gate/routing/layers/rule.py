@@ -10,12 +10,14 @@ made in single precision at least, whatever the precision of the layer.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
 
 import torch
 from torch import Tensor
+
+from aqpolicy.gate.routing.images import Image
 
 SCRATCH_BYTES: Final = 16 * 1024 * 1024
 """Most memory that per-example gradients made only for their norms may take at once."""
@@ -28,6 +30,9 @@ Gradients = tuple[Tensor | None, ...]
 
 Weights = tuple[Tensor | None, ...]
 """One entry per parameter of the layer, in the order of `Rule.parameters`; None where the layer has none."""
+
+Images = Sequence[Image | None]
+"""One entry per parameter of the layer, in the order of `Rule.parameters`; None where it is not trained."""
 
 Precision = Literal["low", "full"]
 """What autocast does to an operation's floating inputs: the low precision asked for, or single precision."""
@@ -139,6 +144,15 @@ class Rule(ABC):
         size = sum(parameter_sizes(use)) * max(4, use.e.itemsize)
         return joined([sum_of_squares(self.per_sample(some)) for some in chunks(use, size)])
 
+    def sketched(self, use: Use, images: Images) -> Tensor:
+        """Return the sum of the images of each example's gradients, shape (b, width)."""
+        size = sum(parameter_sizes(use)) * max(4, use.e.itemsize)
+        return joined([_imaged(some, self.per_sample(some), images) for some in chunks(use, size)])
+
+    def sketches_apart(self, use: Use) -> bool:  # noqa: ARG002 - part of the interface
+        """Return whether sketches are cheaper without the examples' own gradients, even where these are made."""
+        return False
+
 
 def chunks(use: Use, size: int, room: int = SCRATCH_BYTES) -> Iterator[Use]:
     """Split a use into runs of as many examples as there is room for, at `size` bytes each."""
@@ -159,6 +173,21 @@ def cached(use: Use) -> Iterator[Use]:
     if use.e.device.type != "cpu":
         return iter((use,))
     return chunks(use, use.e.nbytes // max(1, use.e.shape[0]), CACHE_BYTES)
+
+
+def _imaged(use: Use, gradients: Gradients, images: Images) -> Tensor:
+    """Return the sum of the images of what has a gradient."""
+    pairs = [(image, own) for image, own in zip(images, gradients, strict=True) if image is not None]
+    parts = [image.of(own) for image, own in pairs if own is not None]
+    return add_up(parts) if parts else widened(use.e).new_zeros(use.e.shape[0], pairs[0][0].width)
+
+
+def add_up(parts: Sequence[Tensor]) -> Tensor:
+    """Return the sum of tensors of one shape; there is at least one."""
+    total, *rest = parts
+    for part in rest:
+        total = total + part
+    return total
 
 
 def joined(parts: list[Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 The same bytes as `lineage.leaf.encode_row` makes of one row after the other; that
 is what this is tested against. Numbers are not checked here: they are the gate's.
+Only who trains imports this module: it needs numpy, which reading a log does not.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aqpolicy.lineage import NOT_FINITE, NOT_MEASURED, Book, Layout, Row
 from aqpolicy.lineage.leaf import EXCEPTION_FIELDS, LARGEST_NORM, ROW_FIELDS, ROW_MAGIC, decode_row
+from aqpolicy.lineage.record import NOT_FINITE, NOT_MEASURED, Book, Layout, Row
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
