@@ -94,8 +94,9 @@ def run_taxonomy(args: argparse.Namespace) -> int:
 def run_issue(args: argparse.Namespace) -> int:
     """Grant a credential, after checking that it will be worth something."""
     from aqpolicy.provenance.credential import CA_ROLE, new_credential, peek_credential, seal_credential
+    from aqpolicy.provenance.signed_form import read_document
     from aqpolicy.provenance.standing import Presented, check_credentials
-    from aqpolicy.provenance.taxonomy import load_taxonomy, read_document
+    from aqpolicy.provenance.taxonomy import load_taxonomy
     from aqpolicy.trust import load_keyring, load_signing_key, load_verify_key, write_new
 
     keyring = load_keyring(args.keyring)
@@ -128,7 +129,7 @@ def run_issue(args: argparse.Namespace) -> int:
 def run_show(args: argparse.Namespace) -> int:
     """Print what a credential claims, and who is said to have signed it."""
     from aqpolicy.provenance.credential import peek_credential
-    from aqpolicy.provenance.taxonomy import read_document
+    from aqpolicy.provenance.signed_form import read_document
 
     credential, labels = peek_credential(read_document(args.file))
     _print(credential)
@@ -140,9 +141,10 @@ def run_show(args: argparse.Namespace) -> int:
 def run_check(args: argparse.Namespace) -> int:
     """Make the four checks, say how far they came."""
     from aqpolicy.provenance.credential import peek_credential
+    from aqpolicy.provenance.signed_form import read_document
     from aqpolicy.provenance.standing import CHECKS, Presented, check_credentials
     from aqpolicy.provenance.status import load_status_list
-    from aqpolicy.provenance.taxonomy import load_taxonomy, read_document
+    from aqpolicy.provenance.taxonomy import load_taxonomy
     from aqpolicy.trust import load_keyring
 
     keyring, data = load_keyring(args.keyring), read_document(args.file)

@@ -72,6 +72,26 @@ def _verify(args: argparse.Namespace, keyring: Keyring) -> None:
 
     for line in audit_run(args.run, keyring, _progress("deriving")).lines():
         print(line)
+    for line in _misuses(Path(args.run), keyring):
+        print(line)
+
+
+def _misuses(run: Path, keyring: Keyring) -> Iterator[str]:
+    """Say what a run, now verified, learned within the reach of revocations."""
+    from aqpolicy.lineage import LineageReader
+    from aqpolicy.provenance import load_manifest
+    from aqpolicy.trace.revocation import misuses
+
+    found: dict[tuple[str, int], list[int]] = {}
+    with LineageReader(run, keyring) as log:
+        manifest = load_manifest(run / "manifest.aqm", keyring.within(log.checkpoint.origin))
+        for misuse in misuses(log, manifest):
+            found.setdefault((misuse.credential, misuse.revoked_at), []).append(misuse.rows)
+    for (credential, entry), rows in found.items():
+        yield (
+            f"revoked   labels of `{credential}` came up {sum(rows)} times in {len(rows)} steps that its revocation "
+            f"(entry {entry}) reaches; `aqpolicy revoke --dry-run` says what they taught"
+        )
 
 
 def run_show(args: argparse.Namespace) -> int:

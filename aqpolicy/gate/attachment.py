@@ -6,7 +6,7 @@ Everything untrusted is verified before anything of the model is touched.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
@@ -85,6 +85,8 @@ def attach(
     if clip is not None and not 0 < clip < float("inf"):
         raise InputError(f"clip is {clip}; it is a positive number, the largest norm of a group's gradient")
     keys = load_keyring(keyring) if isinstance(keyring, (str, Path)) else keyring
+    if keys is not None:
+        keys.refuse_expired(today or datetime.now(UTC).date())
     files: dict[str, bytes] = {} if keys is None else {"keyring.json": keys.to_bytes()}
     if isinstance(bundle, (str, Path)):
         files["bundle.aqb"] = _read(bundle)

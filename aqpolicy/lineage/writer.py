@@ -42,6 +42,7 @@ from aqpolicy.trust import (
     Frontier,
     Keyring,
     SigningKey,
+    VerifyKey,
     digest_text,
     leaf_hash,
     replace_file,
@@ -140,13 +141,13 @@ class LineageWriter:
         Raises:
             ForkedLogError: The log is older than its head, or another one.
             CorruptLogError: An entry is not what was signed.
-            LineageError: The key is not the one that signed the log, or the log is in use.
+            LineageError: The keyring does not trust the key for logs, or not any more; or the log is in use.
         """
         store = Store.open_to_write(run / "lineage")
         reader = LineageReader(run, keyring, store=store)
         try:
-            if signer.verify_key.text != reader.genesis.get("log_key"):
-                raise LineageError(f"the key `{signer.verify_key.label}` is not the key of this log")
+            if not _succeeds(signer.verify_key, str(reader.genesis.get("log_key")), keyring):
+                raise LineageError(f"the key `{signer.verify_key.label}` is not the key of this log, nor its successor")
             writer = cls(run, store, signer, reader.genesis, signed_frontier(reader, keyring))
         except BaseException:
             store.close()
@@ -268,3 +269,10 @@ def _refuse_incomplete(facts: Mapping[str, Any]) -> None:
         text = str(facts.get(name, "")).removeprefix("sha256:")
         if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
             raise LineageError(f"the run names no `{name}` digest")
+
+
+def _succeeds(key: VerifyKey, first: str, keyring: Keyring) -> bool:
+    """Say whether a key may sign further heads: the one that began the log, or a trusted one after that was rotated."""
+    trusted = keyring.keys("log")
+    rotated = any(other.text == first and other.retired is not None for other in trusted)
+    return key in trusted and (rotated or key.text == first)  # a rotated key is not equal to itself

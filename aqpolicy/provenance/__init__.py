@@ -17,6 +17,7 @@ from aqpolicy.provenance.observation import (
     label_digest,
 )
 from aqpolicy.provenance.proof import LabelProof, verify_label_proof
+from aqpolicy.provenance.status import load_status_list, refused_examples
 
 __all__ = [
     "ISSUER_ROLE",
@@ -33,5 +34,7 @@ __all__ = [
     "issue_manifest",
     "label_digest",
     "load_manifest",
+    "load_status_list",
+    "refused_examples",
     "verify_label_proof",
 ]

@@ -8,7 +8,7 @@ covers, or has only one legal value; an example is there at most once.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -41,7 +41,6 @@ from aqpolicy.trust import (
     example_key,
     inclusion_path,
     leaf_hash,
-    open_envelope,
     pre_authentication,
     root_of,
     sha256,
@@ -258,7 +257,7 @@ def load_manifest(path: Path | str, keyring: Keyring) -> Manifest:
 def decode_manifest(data: bytes, keyring: Keyring) -> Manifest:
     """Verify the bytes of a manifest and return it.
 
-    (1) The issuer signed the header. (2) Each session's statement, derived from
+    (1) As many issuers signed the header as the keyring asks for. (2) Each session's statement, derived from
     the header, is signed by the key of its credential, and the root covers the
     statements. (3) The labels have the roots that the sessions say.
 
@@ -267,7 +266,7 @@ def decode_manifest(data: bytes, keyring: Keyring) -> Manifest:
 
     Raises:
         MalformedManifestError: The bytes are no manifest, or were altered.
-        ManifestSignatureError: The issuer is not trusted, or a signature fails.
+        ManifestSignatureError: The issuer is not trusted, too few signed, or a signature fails.
     """
     start = len(MAGIC) + HEADER_LENGTH.size
     if len(data) < start or not data.startswith(MAGIC):
@@ -275,7 +274,7 @@ def decode_manifest(data: bytes, keyring: Keyring) -> Manifest:
     (length,) = HEADER_LENGTH.unpack_from(data, len(MAGIC))
     if length > len(data) - start:
         raise MalformedManifestError("the manifest is shorter than its header")
-    header = _open_header(data[start : start + length], keyring.keys(ISSUER_ROLE))  # (1)
+    header = _open_header(data[start : start + length], keyring)  # (1)
     _verify_sessions(header)  # (2)
     codec = LabelCodec(header.schema_fields(), header.sources)
     body = _Body(data[start + length :], header.size, codec)
@@ -283,9 +282,9 @@ def decode_manifest(data: bytes, keyring: Keyring) -> Manifest:
     return Manifest(header, codec, body, sha256(data))
 
 
-def _open_header(envelope: bytes, trusted: Sequence[VerifyKey]) -> Header:
+def _open_header(envelope: bytes, keyring: Keyring) -> Header:
     try:
-        return parse_header(open_envelope(envelope, HEADER_TYPE, trusted))
+        return parse_header(keyring.open(envelope, HEADER_TYPE, ISSUER_ROLE).payload)
     except SignatureError as error:
         raise ManifestSignatureError(f"the issuer of the manifest: {error}") from error
     except TrustError as error:

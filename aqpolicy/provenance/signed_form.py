@@ -5,12 +5,13 @@ It knows no document; `taxonomy`, `credential` and `status` do.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from aqpolicy.errors import ProvenanceError
-from aqpolicy.trust import canonical_json, is_date, parse_canonical
+from aqpolicy.errors import InputError, ProvenanceError
+from aqpolicy.trust import Keyring, canonical_json, is_date, parse_canonical
 
 LARGEST: Final = 256 * 1024
 """Bytes of a signed document."""
@@ -59,6 +60,37 @@ class Form(BaseModel):
             return cls.model_validate_json(payload)
         except ValidationError as error:
             raise ProvenanceError(problem_of(error)) from error
+
+    @classmethod
+    def open(cls, data: bytes, keyring: Keyring, payload_type: str, role: str) -> Self:
+        """Verify and read the bytes of a document's file.
+
+        Trust:
+            data is untrusted; keyring comes from the operator.
+
+        Raises:
+            SignatureError: Too few trusted keys of the role signed it.
+            CanonicalError: The bytes are no canonical envelope of this type.
+            ProvenanceError: They are no such document.
+        """
+        if len(data) > LARGEST:
+            raise ProvenanceError(f"the {cls.model_config['title']} is too large")
+        return cls.parse(keyring.open(data, payload_type, role).payload)
+
+
+def read_document(path: Path | str) -> bytes:
+    """Return the bytes of a signed document, unverified; of one that is too large, enough to be refused.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(LARGEST + 1).removesuffix(b"\n")
+    except OSError as error:
+        raise InputError(f"cannot read `{path}`: {error.strerror}") from error
+    except ValueError as error:  # a name that no file can have
+        raise InputError(f"cannot read `{ascii(str(path))[1:-1]}`: {error}") from error
 
 
 def checked_date(text: str) -> str:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from aqpolicy.errors import ProvenanceError
-from aqpolicy.provenance.signed_form import LARGEST, Form, Name, checked_date
-from aqpolicy.provenance.taxonomy import read_document
+from aqpolicy.provenance.signed_form import Form, Name, checked_date, read_document
 from aqpolicy.trust import Keyring, SigningKey, seal
 
 if TYPE_CHECKING:
@@ -130,9 +129,7 @@ def open_status_list(data: bytes, keyring: Keyring) -> StatusList:
         CanonicalError: The bytes are no canonical envelope.
         ProvenanceError: They are no status list of this version.
     """
-    if len(data) > LARGEST:
-        raise ProvenanceError("the list of refused credentials is too large")
-    return StatusList.parse(keyring.open(data, STATUS_TYPE, STATUS_ROLE).payload)
+    return StatusList.open(data, keyring, STATUS_TYPE, STATUS_ROLE)
 
 
 def load_status_list(path: Path | str, keyring: Keyring) -> StatusList:

@@ -13,8 +13,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from aqpolicy.errors import InputError, ProvenanceError
-from aqpolicy.provenance.signed_form import LARGEST, Form, Name, Scope, TaxonomyName
+from aqpolicy.provenance.signed_form import Form, Name, Scope, TaxonomyName, read_document
 from aqpolicy.trust import Keyring, SigningKey, seal
 
 TAXONOMY_ROLE: Final = "taxonomy"
@@ -98,9 +97,7 @@ def open_taxonomy(data: bytes, keyring: Keyring) -> Taxonomy:
         CanonicalError: The bytes are no canonical envelope.
         ProvenanceError: They are no taxonomy of this version.
     """
-    if len(data) > LARGEST:
-        raise ProvenanceError("the taxonomy is too large")
-    return Taxonomy.parse(keyring.open(data, TAXONOMY_TYPE, TAXONOMY_ROLE).payload)
+    return Taxonomy.open(data, keyring, TAXONOMY_TYPE, TAXONOMY_ROLE)
 
 
 def load_taxonomy(path: Path | str, keyring: Keyring) -> Taxonomy:
@@ -111,18 +108,3 @@ def load_taxonomy(path: Path | str, keyring: Keyring) -> Taxonomy:
         TrustError, ProvenanceError: It is not signed as it must be, or no taxonomy.
     """
     return open_taxonomy(read_document(path), keyring)
-
-
-def read_document(path: Path | str) -> bytes:
-    """Return the bytes of a signed document, unverified; of one that is too large, enough to be refused.
-
-    Raises:
-        InputError: The file cannot be read.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(LARGEST + 1).removesuffix(b"\n")
-    except OSError as error:
-        raise InputError(f"cannot read `{path}`: {error.strerror}") from error
-    except ValueError as error:  # a name that no file can have
-        raise InputError(f"cannot read `{ascii(str(path))[1:-1]}`: {error}") from error

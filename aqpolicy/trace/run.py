@@ -183,6 +183,7 @@ def open_run(folder: Path | str, keyring: Keyring, progress: Progress | None = N
     """
     folder = Path(folder)
     verified = verify_log(folder, keyring, progress)
+    keyring = keyring.within(verified.checkpoint.origin)  # the run names both in its first entry
     bundle = load_bundle(folder / "bundle.aqb", keyring)
     refuse_unenforced(bundle.tables.requires)  # what was not enforced cannot be derived again
     manifest = load_manifest(folder / "manifest.aqm", keyring)

@@ -130,8 +130,9 @@ class Candidate:
         self._refuse_ended()
         data, envelope = self.data(), self._signatures()
         signers = self._signers(envelope, keyring)
-        if len(signers) < self.witnesses:
-            raise SignatureError(f"{len(signers)} of {self.witnesses} witnesses have signed; let others sign first")
+        needed = max(self.witnesses, keyring.threshold(ROLE))
+        if len(signers) < needed:
+            raise SignatureError(f"{len(signers)} of {needed} witnesses have signed; let others sign first")
         names = [signer.label for signer in signers]
         witnessed = self._event("witnessed", signed_by=names, envelope=envelope.decode("utf-8"))
         with _writing(self, key, keyring) as log:

@@ -20,9 +20,9 @@ from aqpolicy.errors import (
     SignatureError,
 )
 from aqpolicy.gate.records.promotion import Promotions, Verdict, candidate_file, model_file, publish
-from aqpolicy.gate.records.witnesses import PAYLOAD_TYPE, Candidate, open_candidate
+from aqpolicy.gate.records.witnesses import PAYLOAD_TYPE, ROLE, Candidate, open_candidate
 from aqpolicy.lineage import LineageReader, LineageWriter, verify_log
-from aqpolicy.trust import Keyring, digest_text, seal, sha256
+from aqpolicy.trust import Keyring, SigningKey, digest_text, seal, sha256
 from aqpolicy.units import MICRO
 
 VALUES = {"gold": 900_000, "harm": 10_000}
@@ -344,3 +344,14 @@ def test_metrics_are_told_in_millionths() -> None:
         "now": 900_000,
         "holds": True,
     }
+
+
+def test_a_keyring_may_ask_for_more_witnesses_than_the_policy(run: Path) -> None:
+    root = SigningKey.from_seed("root", bytes([91]) * 32)
+    strict = Keyring({**TRUSTED.roles, "root": (root.verify_key,)}, 1, "2999-12-31", {ROLE: 3})
+    for key in (ANN, BEN):
+        opened(run).sign(key, strict)
+    with pytest.raises(SignatureError, match="2 of 3 witnesses have signed"):
+        opened(run).execute(KEY, strict)
+    opened(run).sign(CAT, strict)
+    assert opened(run).execute(KEY, strict) == run / "model.pt"

@@ -270,3 +270,16 @@ def test_a_hundred_thousand_labels_load_and_verify_in_seconds():
     spent = time.process_time() - began
     assert manifest.index_of(names[-1]) == 99_999
     assert spent < 5  # about 0.5 s on an idle core
+
+
+def test_a_keyring_says_how_many_issuers_must_have_signed(tmp_path):
+    path, root, other = (
+        tmp_path / "a.aqm",
+        SigningKey.from_seed("root", b"r" * 32),
+        SigningKey.from_seed("b", b"b" * 32),
+    )
+    path.write_bytes(encoded(sessions(2)))
+    roles = {"root": (root.verify_key,), "manifest-issuer": (ISSUER.verify_key, other.verify_key)}
+    assert load_manifest(path, Keyring(roles, 1, "2999-12-31")).size == 2
+    with pytest.raises(ManifestSignatureError, match="2 trusted keys must sign"):
+        load_manifest(path, Keyring(roles, 1, "2999-12-31", {"manifest-issuer": 2}))

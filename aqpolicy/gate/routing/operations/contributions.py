@@ -5,6 +5,7 @@ That is what is done number by number, and the scale and shift of a normalisatio
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -64,7 +65,7 @@ NORMS: Final = {"layer_norm": -1, "rms_norm": -1, "group_norm": 1, "instance_nor
 """Normalisations, and the axis with which that of their weights lines up; -1 for the last ones."""
 
 
-class _ByContribution:
+class _ByContribution(ABC):
     """An operation with a gradient per number of the result, which is summed over the positions of an example."""
 
     def use(self, operation: Operation, es: Sequence[Tensor], keep: Tensor | None) -> Use | None:  # noqa: ARG002 - the protocol
@@ -80,9 +81,9 @@ class _ByContribution:
         found = self.each(operation, es, keep)
         return None if found is None else [None if part is None else part.sum(0) for part in found]
 
+    @abstractmethod
     def each(self, operation: Operation, es: Sequence[Tensor], keep: Tensor | None) -> Parts | None:
         """Sum each example's contributions to the shape of the operand."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
