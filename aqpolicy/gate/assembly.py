@@ -23,6 +23,7 @@ from aqpolicy.gate.motion.meters import Meters
 from aqpolicy.gate.motion.metrics import Metric, Metrics, metrics_of
 from aqpolicy.gate.motion.mover import Mover
 from aqpolicy.gate.motion.probes import Probes
+from aqpolicy.gate.motion.tables import embedding_tables
 from aqpolicy.gate.motion.verification import Verifier
 from aqpolicy.gate.ranks import ranks_of
 from aqpolicy.gate.records.promotion import Promotions
@@ -52,6 +53,8 @@ class Options:
     today: date | None = None
     progress: bool | TextIO = False
     state: Mapping[str, Any] | None = None
+    start: Sequence[Tensor] | None = None
+    """The parameters that the run began with, where it was resumed."""
 
 
 def assemble(  # noqa: PLR0917 - what `attach` was given
@@ -84,6 +87,7 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
         scaler=options.scaler,
         clip=options.clip,
         resumed=options.state is not None,
+        tables=embedding_tables(inner, groups) if run is not None else (),
     )
     verifier = Verifier(
         tables,
@@ -98,7 +102,7 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
     except BaseException:
         mover.release()
         raise
-    start = [value.clone() for value in mover.shadow.values]
+    start = _start(mover.shadow.values, options.start)
 
     def travelled() -> list[Tensor]:
         """Return, per group, the sketch of how far the parameters went since the gate was attached."""
@@ -132,6 +136,7 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
         visits=visits,
         explainer=Explainer(tables, manifest, options.refused, visits),
         live=_live(bundle, tables, options.progress, run) if ranks.rank == 0 else Live(None, tables),
+        start=start,
     )
     if options.state is not None:
         _restore(machinery, options.state)
@@ -141,6 +146,15 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
 def _live(bundle: Any, tables: Tables, progress: bool | TextIO, run: Path | None) -> Live:
     version = getattr(bundle, "policy_version", "")
     return Live(run, tables, progress, policy=f"{bundle.policy_name} {version}".strip())
+
+
+def _start(values: Sequence[Tensor], saved: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
+    """Return the parameters that the run began with: these, or those that a checkpoint kept."""
+    if saved is None:
+        return tuple(value.clone() for value in values)
+    if [one.shape for one in saved] != [value.shape for value in values]:
+        raise IllegalTrainingSetupError("the checkpoint is of another model: its parameters have other shapes")
+    return tuple(one.to(value) for one, value in zip(saved, values, strict=True))
 
 
 def _drift(model: nn.Module, groups: Sequence[Group], meters: Meters, probes: Probes | None) -> DriftMeter | None:

@@ -5,6 +5,7 @@ Everything untrusted is verified before anything of the model is touched.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -20,10 +21,12 @@ from aqpolicy.gate.gate import Gate
 from aqpolicy.gate.machinery import Machinery
 from aqpolicy.gate.motion.metrics import Metric
 from aqpolicy.gate.motion.probes import Probes
+from aqpolicy.gate.ranks import Ranks, ranks_of
+from aqpolicy.gate.records.checkpoint import Checkpoint, find_checkpoint, refuse_other_run, restored
 from aqpolicy.gate.routing.groups import Group
-from aqpolicy.lineage import LineageWriter
 from aqpolicy.lineage.record import SKETCH_KIND
 from aqpolicy.provenance import Manifest, decode_manifest
+from aqpolicy.scribe.remote import Durability, RemoteWriter
 from aqpolicy.trust import Keyring, SigningKey, digest_text, load_keyring, load_signing_key, replace_file
 
 Record = Literal["decisions", "norms", "sketch"]
@@ -49,6 +52,9 @@ def attach(
     today: date | None = None,
     progress: bool | TextIO = False,
     state: Mapping[str, Any] | None = None,
+    purpose: str | None = None,
+    resume: str | None = None,
+    durability: Durability = "publish",
     unsafe_without_lineage: bool = False,
 ) -> Gate:
     """Return a gate for a model whose every trained parameter the bundle governs.
@@ -59,7 +65,8 @@ def attach(
         bundle: A sealed bundle, or one that was loaded.
         manifest: A signed manifest, or one that was loaded.
         keyring: The keys that bundle and manifest are trusted by; needed where either is a path.
-        lineage: A new folder for the log, and for all that reading it needs where bundle and manifest are files.
+        lineage: A new folder for the log, and for all that reading it needs where bundle and manifest are files; with
+            `resume`, the folder of the run.
         log_key: The key that signs the log; needed with `lineage`.
         record: What the log keeps of each example and group: `decisions` alone, also the gradient's `norms`, or also a
             `sketch` of what it wrote.
@@ -71,6 +78,12 @@ def attach(
         today: The date of the run; by default that of UTC.
         progress: Whether to print a line that tells how the run goes, or where to.
         state: What `Gate.state_dict` of an earlier run returned; model and optimizer are restored by the caller.
+        purpose: What the manifest must be for, as its issuer says; any purpose, where none is given.
+        resume: The name of a checkpoint in the run's folder (`Gate.checkpoint`), or `latest`: model, optimizer and all
+            that the gate knows go back to it, and the log goes on. What was trained after it counts no longer. With
+            `beginning`, nothing that was trained counts any longer.
+        durability: What waits for the disk: a model or checkpoint alone (`publish`), also a step for the group of steps
+            before its own (`group`), or every step for itself (`step`).
         unsafe_without_lineage: Train without a log, on purpose.
 
     Raises:
@@ -86,17 +99,22 @@ def attach(
         raise InputError(f"clip is {clip}; it is a positive number, the largest norm of a group's gradient")
     keys = load_keyring(keyring) if isinstance(keyring, (str, Path)) else keyring
     if keys is not None:
-        keys.refuse_expired(today or datetime.now(UTC).date())
+        day = today or datetime.now(UTC).date()
+        keys.refuse_expired(day)
+        if notice := keys.notice(day):
+            warnings.warn(notice, stacklevel=2)
     files: dict[str, bytes] = {} if keys is None else {"keyring.json": keys.to_bytes()}
     if isinstance(bundle, (str, Path)):
         files["bundle.aqb"] = _read(bundle)
         bundle = open_bundle(files["bundle.aqb"], _needed(keys))
     if isinstance(manifest, (str, Path)):
         files["manifest.aqm"] = _read(manifest)
-        manifest = decode_manifest(files["manifest.aqm"], _needed(keys))
+        manifest = decode_manifest(files["manifest.aqm"], _needed(keys), purpose=purpose)
     _refuse_other_vocabulary(bundle, manifest)
     run = None if lineage is None else Path(lineage)
     signer = None if run is None else _signer(log_key)
+    inner, ranks = ranks_of(model)
+    checkpoint = None if resume is None else _checkpoint(run, keys, resume, ranks)
     options = Options(
         measure=record != "decisions",
         sketch=record == "sketch",
@@ -107,24 +125,57 @@ def attach(
         clip=clip,
         today=today,
         progress=progress,
-        state=state,
+        state=state if checkpoint is None else checkpoint.state(ranks.rank, ranks.world),
+        start=None if checkpoint is None else checkpoint.start,
     )
-    machinery = assemble(model, optimizer, bundle, manifest, options, run)
-    gate = Gate(machinery)
-    if run is None or signer is None or machinery.ranks.rank > 0:
-        return gate
-    try:
-        facts = _genesis(machinery, bundle, manifest, record, options)
-        groups, budgets = bundle.tables.groups, tuple(budget.name for budget in bundle.tables.budgets)
-        machinery.recorder.log = LineageWriter.create(run, facts, signer, groups=groups, budgets=budgets)
-        for name, data in files.items():
-            replace_file(run / name, data)
-    except BaseException:
-        if machinery.recorder.log is not None:
-            machinery.recorder.log.close()
-        gate.detach()
-        raise
+    with restored(checkpoint, inner, optimizer, scaler):
+        machinery = assemble(model, optimizer, bundle, manifest, options, run)
+        gate = Gate(machinery)
+        try:
+            if run is not None and signer is not None and ranks.rank == 0:
+                facts = _genesis(machinery, bundle, manifest, record, options)
+                machinery.recorder.log = log = _log(run, signer, keys, facts, bundle, checkpoint, durability)
+                machinery.recorder.attempt = log.attempt
+                for name, data in files.items() if checkpoint is None else ():
+                    replace_file(run / name, data)
+        except BaseException:
+            if machinery.recorder.log is not None:
+                machinery.recorder.log.close()
+            gate.detach()
+            raise
+    if checkpoint is not None:
+        gate.extra = checkpoint.extra
     return gate
+
+
+def _log(  # noqa: PLR0917 - what a log is begun with
+    run: Path,
+    signer: SigningKey,
+    keys: Keyring | None,
+    facts: Mapping[str, Any],
+    bundle: Bundle,
+    checkpoint: Checkpoint | None,
+    durability: Durability,
+) -> RemoteWriter:
+    """Begin the log of a run, or go on with it."""
+    if checkpoint is not None:
+        refuse_other_run(checkpoint.genesis, facts)
+        reason = f"resumed from {checkpoint.name}"
+        return RemoteWriter.resume(
+            run, signer, _needed(keys), entry=checkpoint.entry, reason=reason, durability=durability
+        )
+    groups, budgets = bundle.tables.groups, tuple(budget.name for budget in bundle.tables.budgets)
+    return RemoteWriter.create(run, facts, signer, groups=groups, budgets=budgets, keyring=keys, durability=durability)
+
+
+def _checkpoint(run: Path | None, keys: Keyring | None, name: str, ranks: Ranks) -> Checkpoint:
+    """Return the checkpoint to go on from: the same one on every rank."""
+    if run is None:
+        raise InputError("resume=... needs lineage=..., the folder of the run that is to go on")
+    found = find_checkpoint(run, _needed(keys), name)
+    if len(set(ranks.gather((found.name, found.entry)))) > 1:
+        raise IllegalTrainingSetupError("the ranks found different checkpoints; let all of them read one folder")
+    return found
 
 
 def _read(path: Path | str) -> bytes:

@@ -11,7 +11,7 @@ loss, schedule, phases and epochs stay with the caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -50,6 +50,8 @@ class Gate:
     def __init__(self, machinery: Machinery) -> None:
         """Take over what `attach` built."""
         self.machinery = machinery
+        self.extra: dict[str, Any] = {}
+        """What the loop gave to the checkpoint that the run was resumed from."""
         self._open: OpenStep | None = None
         self._halted = ""
 
@@ -128,7 +130,7 @@ class Gate:
             raise IllegalTrainingSetupError("the policy decides by predictive entropy; pass gate.backward(entropy=...)")
         spending, counts = self._spend(current, loss, loss if surprisal is None else surprisal, entropy)
         if spending.halted:
-            self._stop(current, spending)
+            self._stop(current, spending, counts)
         rank, scale = self.machinery.ranks.rank, self.machinery.mover.scale
         own = Weights(
             own_rows(spending.shares, counts, rank),
@@ -136,7 +138,7 @@ class Gate:
             current.denominator / current.world,  # averaged over ranks afterwards
             scale,
         )
-        current.done(spending, self.machinery.backward.run(loss, own))
+        current.done(spending, self.machinery.backward.run(loss, own), counts)
         current.gradients = self._gradients()
 
     def start_epoch(self) -> None:
@@ -182,6 +184,34 @@ class Gate:
         self._obey(self.machinery.verifier.before_publication(self.state.step - 1))
         published = self.machinery.model if model is None else model
         return self.machinery.publisher.publish(name, published, self.state.step, self.machinery.verifier.waiting)
+
+    def checkpoint(self, name: str = "checkpoint", extra: Mapping[str, Any] | None = None) -> Path | None:
+        """Write all that going on needs into the run's folder, and its digest into the log; `attach(resume=)` reads it.
+
+        Args:
+            name: Stem of the file; an older checkpoint of this name is replaced.
+            extra: What else the loop wants back, such as a scheduler's state: `gate.extra` after resuming. Plain
+                values and tensors.
+
+        Durability: on return, every step so far, the log's entry, and the file.
+
+        Returns:
+            The file, `NAME.ckpt`; None on other ranks than the first.
+
+        Raises:
+            IllegalTrainingSetupError: Inside a step, after a halt, or without a log.
+            LineageError: The log cannot be written; no file was.
+        """
+        machinery, state = self.machinery, self.state_dict()
+        machinery.mover.shadow.refuse_edits(values=True)
+        content = {
+            **machinery.mover.state_dict(),
+            "model": machinery.model.state_dict(),
+            "start": list(machinery.start),
+            "gate": {**state, "random": machinery.ranks.gather(state["random"])},
+            "extra": dict(extra or {}),
+        }
+        return machinery.publisher.checkpoint(name, content, self.state.step)
 
     def close(self) -> None:
         """Publish the model and end the log, then restore the model's own forward. Does nothing the second time."""
@@ -355,13 +385,24 @@ class Gate:
             spendings.append(machinery.accountant.close(spending, lost))
             norms.append(own.nan_to_num(NORM_NOT_FINITE, NORM_NOT_FINITE, NORM_NOT_FINITE))
             sketches += [record for parts in found for record in parts[number][1] or ()]
-        facts = StepFacts(current.state, tuple(spendings), torch.cat(norms), sketches or None, current.denominator)
+        facts = StepFacts(
+            state=current.state,
+            spendings=tuple(spendings),
+            norms=torch.cat(norms),
+            sketches=sketches or None,
+            denominator=current.denominator,
+            visits=tuple(current.visits),
+        )
         return facts, broken
 
     def _encoded(self, found: Found) -> list[bytes] | None:
-        return None if found.sketches is None else self.machinery.plan.encode(found.sketches)
+        if found.sketches is None:
+            return None
+        # What is averaged over ranks is each rank's part times their number: an example wrote that much less.
+        world = self.machinery.ranks.world
+        return self.machinery.plan.encode([one / world for one in found.sketches] if world > 1 else found.sketches)
 
-    def _stop(self, current: OpenStep, spending: Spending) -> None:
+    def _stop(self, current: OpenStep, spending: Spending, counts: Sequence[int]) -> None:
         """Record the step that a budget stopped, and raise."""
         machinery = self.machinery
         spendings = machinery.accountant.halt([*current.spendings, spending])
@@ -370,7 +411,15 @@ class Gate:
         sketches = None
         if machinery.backward.sketching:
             sketches = machinery.plan.encode([torch.zeros(visits, width) for width in machinery.plan.widths])
-        self._record(StepFacts(current.state, spendings, norms, sketches, current.denominator), machinery.mover.still())
+        facts = StepFacts(
+            state=current.state,
+            spendings=spendings,
+            norms=norms,
+            sketches=sketches,
+            denominator=current.denominator,
+            visits=(*current.visits, tuple(counts)),
+        )
+        self._record(facts, machinery.mover.still())
         machinery.visits.observe(current.state, spendings, norms)
         machinery.course.advance()
         self._halt(f"budget `{spending.halted}` is exhausted")

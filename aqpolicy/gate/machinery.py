@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from aqpolicy.bundle import Tables
 from aqpolicy.bundle.tables import EFFECTS
@@ -50,6 +50,8 @@ class Machinery:
     visits: LastVisits
     explainer: Explainer
     live: Live
+    start: tuple[Tensor, ...]
+    """The trained parameters as the run began with them."""
 
     def snapshot(self) -> Snapshot:
         """Return how the run stands."""

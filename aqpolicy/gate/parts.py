@@ -31,6 +31,8 @@ class OpenStep:
     """Whether the open part still waits for its backward pass."""
     spendings: list[Spending] = field(default_factory=list)
     founds: list[Found] = field(default_factory=list)
+    visits: list[tuple[int, ...]] = field(default_factory=list)
+    """Examples of every rank, part by part."""
     gradients: list[tuple[tuple[int, int] | None, float]] = field(default_factory=list)
     """Address, version and norm of every gradient as the last backward pass left it."""
 
@@ -66,10 +68,11 @@ class OpenStep:
                 "gate.backward was called twice over the same examples; to accumulate gradients open gate.part(ids)"
             )
 
-    def done(self, spending: Spending, found: Found) -> None:
-        """Take note of a part."""
+    def done(self, spending: Spending, found: Found, counts: Sequence[int]) -> None:
+        """Take note of a part, and of how many examples every rank had in it."""
         self.spendings.append(spending)
         self.founds.append(found)
+        self.visits.append(tuple(counts))
         self.pending = False
 
     def refuse_unfinished(self) -> None:

@@ -22,6 +22,7 @@ from aqpolicy.lineage.record import (
     Layout,
     Row,
 )
+from aqpolicy.lineage.resume import logged_models
 from aqpolicy.lineage.verify import VerifyReport, verify_log
 from aqpolicy.lineage.writer import LineageWriter
 
@@ -42,5 +43,6 @@ __all__ = [
     "Row",
     "StepBlock",
     "VerifyReport",
+    "logged_models",
     "verify_log",
 ]

@@ -17,24 +17,30 @@ from aqpolicy.errors import CanonicalError, CorruptLogError, LineageError
 from aqpolicy.trust import canonical_json, parse_canonical
 
 GENESIS: Final = 1
+KEYRING: Final = 2
 POLICY: Final = 3
 MANIFEST: Final = 4
 STATUS: Final = 5
 STEP: Final = 6
 CKPT: Final = 7
+RESUME: Final = 8
+SEAL: Final = 9
 END: Final = 12
 KINDS: Final = {
     GENESIS: "genesis",
+    KEYRING: "keyring",
     POLICY: "policy",
     MANIFEST: "manifest",
     STATUS: "status",
     STEP: "step",
     CKPT: "model",
+    RESUME: "resume",
+    SEAL: "seal",
     END: "end",
 }
-"""Kinds in use; 2 (keyring), 8 (resume), 9 (seal), 10 (erase) and 11 (prune) are kept free."""
+"""Kinds in use; 10 (erase) and 11 (prune) are kept free."""
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Version of the log that is written and read here."""
 
 LARGEST_ENTRY: Final = 65_535
@@ -43,6 +49,12 @@ LARGEST_ENTRY: Final = 65_535
 _HEADER: Final = struct.Struct("<4sBBHII")
 _STEP: Final = struct.Struct("<16sIQIHHiQ32s32s32s32sI")
 _RANK: Final = struct.Struct("<IIII32s")
+
+MOST_RANKS: Final = (LARGEST_ENTRY - _HEADER.size - _STEP.size) // _RANK.size
+"""Ranks of a step: as many as an entry has room for."""
+
+MOST_CELLS: Final = 2**32 - 1
+"""Cells of one rank in one step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +92,6 @@ class StepEntry:
     def rows(self) -> int:
         """Rows of all ranks."""
         return sum(rank.rows for rank in self.ranks)
-
-    @property
-    def inner_root(self) -> bytes:
-        """Root over the rows and the book of the only rank.
-
-        Raises:
-            LineageError: There are several ranks, which this version does not read.
-        """
-        if len(self.ranks) != 1:
-            raise LineageError(f"step {self.step} has {len(self.ranks)} ranks; this version reads logs of one")
-        return self.ranks[0].inner_root
 
 
 def encode_entry(kind: int, payload: bytes) -> bytes:

@@ -1,22 +1,22 @@
-"""Rows and books as bytes: the leaves of a step's tree.
+"""Rows as bytes: the leaves of a step's tree.
 
-All numbers are little-endian. A row's width follows from the numbers of depth
-groups and budgets, which the first entry of the log names. Every fact has exactly
-one encoding; what is read is refused unless a gate would have written it so.
+All numbers are little-endian. A row is a fixed part whose width follows from the
+first entry of the log, and after it only what the row has: flags say what. Every
+fact has exactly one encoding; what is read is refused unless a gate would have
+written it so.
 """
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
 from aqpolicy.errors import CorruptLogError, LineageError
-from aqpolicy.lineage.record import CAUSES, EFFECTS, KEY_BYTES, NOT_BOOKED, NOT_FINITE, NOT_MEASURED, Book, Layout, Row
+from aqpolicy.lineage.record import CAUSES, EFFECTS, KEY_BYTES, NOT_FINITE, NOT_MEASURED, Layout, Row
 
-ROW_MAGIC: Final = b"AQR2"
+ROW_MAGIC: Final = b"AQR3"
 ROW_FIELDS: Final = (
     ("magic", "4s"),
     ("key", "16s"),
@@ -25,35 +25,45 @@ ROW_FIELDS: Final = (
     ("effect", "B"),
     ("cause", "B"),
     ("reason", "B"),
-    ("zero", "B"),
+    ("flags", "B"),
     ("surprisal", "I"),
     ("entropy", "I"),
-    ("exceptions", "H"),
-    ("also_zero", "H"),
-    ("sketch", "I"),
 )
-"""Fixed part of a row: name and `struct` code. Norms (f32 per group) and charges (u64 per budget) follow."""
+"""Head of a row: name and `struct` code. Norms and charges follow, then exceptions and sketch where flags say so."""
+
+WIDE: Final = 1
+"""Flag: charges are u64, since one of them is no u32."""
+LOWERED: Final = 2
+"""Flag: the row has exceptions; their number (u16) is before them."""
+SKETCHED: Final = 4
+"""Flag: the row has a sketch; its length (u32) is before it."""
+FLAGS: Final = WIDE | LOWERED | SKETCHED
 
 EXCEPTION_FIELDS: Final = (("group", "H"), ("reason", "H"), ("share", "I"))
 
+NORM_CODES: Final = {"float32": "f", "float16": "e"}
 LARGEST_NORM: Final = 3.4028234663852886e38
 """The largest f32: a norm beyond it is written as not finite."""
+LARGEST_NORMS: Final = {"float32": LARGEST_NORM, "float16": 65504.0}
 
 _ROW: Final = struct.Struct("<" + "".join(code for _, code in ROW_FIELDS))
+HEAD_BYTES: Final = _ROW.size
+FLAGS_AT: Final = struct.calcsize("<" + "".join(code for _, code in ROW_FIELDS[:7]))
 _EXCEPTION: Final = struct.Struct("<" + "".join(code for _, code in EXCEPTION_FIELDS))
-_BOOK: Final = struct.Struct("<4s16s6dBBH")
-_COLUMNS: Final = 6
-"""Columns of a book with one f64 per group."""
+_COUNT: Final = 2
+_LENGTH: Final = 4
+
+Exceptions = tuple[tuple[int, int, int], ...]
+
+
+def norm_bytes(layout: Layout) -> int:
+    """Return the bytes of one norm."""
+    return struct.calcsize("<" + NORM_CODES[layout.norms])
 
 
 def row_bytes(layout: Layout) -> int:
-    """Return the bytes of a row without exceptions and sketch."""
-    return _ROW.size + 4 * layout.groups + 8 * layout.budgets
-
-
-def book_bytes(layout: Layout) -> int:
-    """Return the bytes of a book."""
-    return _BOOK.size + (8 * _COLUMNS + 1) * layout.groups + 16 * layout.budgets
+    """Return the bytes of a row without exceptions and sketch, and with charges of 4 bytes."""
+    return HEAD_BYTES + norm_bytes(layout) * layout.groups + 4 * layout.budgets
 
 
 def row_end(data: bytes, at: int, layout: Layout) -> int:
@@ -62,47 +72,32 @@ def row_end(data: bytes, at: int, layout: Layout) -> int:
     Raises:
         CorruptLogError: There begins none, or it ends behind the data.
     """
-    if at + row_bytes(layout) > len(data):
+    end = at + row_bytes(layout)
+    if end > len(data):
         raise CorruptLogError("the block is cut short")
-    magic, *_, exceptions, _, sketch = _ROW.unpack_from(data, at)
-    end = at + row_bytes(layout) + _EXCEPTION.size * exceptions + sketch
-    if magic != ROW_MAGIC or end > len(data):
+    flags = data[at + FLAGS_AT]
+    end += 4 * layout.budgets * (flags & WIDE)
+    if flags & LOWERED:
+        end += _COUNT + _EXCEPTION.size * int.from_bytes(data[end : end + _COUNT], "little")
+    if flags & SKETCHED:
+        end += _LENGTH + int.from_bytes(data[end : end + _LENGTH], "little")
+    if not data.startswith(ROW_MAGIC, at) or flags > FLAGS or end > len(data):
         raise CorruptLogError("the row has no valid head")
-    return int(end)
+    return end
 
 
 @cache
-def _tail(groups: int, budgets: int) -> struct.Struct:
-    return struct.Struct(f"<{groups}f{budgets}Q")
+def _norms(groups: int, norms: str) -> struct.Struct:
+    return struct.Struct(f"<{groups}{NORM_CODES[norms]}")
 
 
 @cache
-def _doubles(count: int) -> struct.Struct:
-    return struct.Struct(f"<{count}d")
-
-
-@cache
-def _counts(count: int) -> struct.Struct:
-    return struct.Struct(f"<{count}Q")
-
-
-def _norms(values: Sequence[float]) -> list[float]:
-    """Return norms as they are written."""
-    return [value + 0.0 if 0 <= value <= LARGEST_NORM or value == NOT_MEASURED else NOT_FINITE for value in values]
-
-
-def _numbers(values: Sequence[float], *marks: float) -> list[float]:
-    """Return measured numbers as they are written: what is not finite as -1; `marks` stand for themselves."""
-    return [value + 0.0 if 0 <= value < math.inf or value in marks else NOT_FINITE for value in values]
-
-
-def _are_numbers(values: Sequence[float], *marks: float) -> bool:
-    """Return whether every value is finite and not negative, or one of the marks; -0 is neither."""
-    return all((math.copysign(1, value) > 0 and value < math.inf) or value in marks for value in values)
+def _charges(budgets: int, wide: int) -> struct.Struct:
+    return struct.Struct(f"<{budgets}{'Q' if wide else 'I'}")
 
 
 def encode_row(row: Row, layout: Layout) -> bytes:
-    """Return the leaf of one row: its fixed part, its exceptions, its sketch.
+    """Return the leaf of one row.
 
     Raises:
         LineageError: A field does not fit its place.
@@ -111,6 +106,8 @@ def encode_row(row: Row, layout: Layout) -> bytes:
         raise LineageError("a row of the log has another shape than the run")
     if any(group >= layout.groups for group, _, _ in row.exceptions):
         raise LineageError("a row of the log names a depth group that the run does not have")
+    wide = WIDE if max(row.charges, default=0) >> 32 else 0
+    flags = wide | (LOWERED if row.exceptions else 0) | (SKETCHED if row.sketch else 0)
     try:
         head = _ROW.pack(
             ROW_MAGIC,
@@ -120,18 +117,32 @@ def encode_row(row: Row, layout: Layout) -> bytes:
             EFFECTS.index(row.effect),
             CAUSES.index(row.cause),
             row.reason_code,
-            0,
+            flags,
             row.surprisal,
             row.entropy,
-            len(row.exceptions),
-            0,
-            len(row.sketch),
         )
-        tail = _tail(layout.groups, layout.budgets).pack(*_norms(row.norms), *row.charges)
-        exceptions = b"".join(_EXCEPTION.pack(*item) for item in row.exceptions)
-    except (struct.error, ValueError) as error:
+        norms = _norms(layout.groups, layout.norms).pack(*_written(row.norms, LARGEST_NORMS[layout.norms]))
+        charges = _charges(layout.budgets, wide).pack(*row.charges)
+        return b"".join((head, norms, charges, exceptions_bytes(row.exceptions), sketch_bytes(row.sketch)))
+    except (struct.error, ValueError, OverflowError) as error:
         raise LineageError(f"a row of the log cannot be written: {error}") from error
-    return b"".join((head, tail, exceptions, row.sketch))
+
+
+def exceptions_bytes(exceptions: Exceptions) -> bytes:
+    """Return exceptions with their number before them, nothing where there are none."""
+    if not exceptions:
+        return b""
+    return len(exceptions).to_bytes(_COUNT, "little") + b"".join(_EXCEPTION.pack(*item) for item in exceptions)
+
+
+def sketch_bytes(sketch: bytes) -> bytes:
+    """Return a sketch with its length before it, nothing where there is none."""
+    return len(sketch).to_bytes(_LENGTH, "little") + sketch if sketch else b""
+
+
+def _written(values: Sequence[float], largest: float) -> list[float]:
+    """Return norms as they are written; adding 0 makes 0 of -0."""
+    return [value + 0.0 if 0 <= value <= largest or value == NOT_MEASURED else NOT_FINITE for value in values]
 
 
 def decode_row(leaf: bytes, layout: Layout) -> Row:
@@ -143,107 +154,52 @@ def decode_row(leaf: bytes, layout: Layout) -> Row:
     Raises:
         CorruptLogError: The bytes are not the one encoding of a row.
     """
-    fixed = row_bytes(layout)
-    if len(leaf) < fixed:
-        raise CorruptLogError("the row is cut short")
-    head = _ROW.unpack_from(leaf)
-    magic, key, index, route, effect, cause, reason, zero, surprisal, entropy, count, also_zero, sketch = head
-    end = fixed + _EXCEPTION.size * count
-    if magic != ROW_MAGIC or zero or also_zero or len(leaf) != end + sketch:
-        raise CorruptLogError("the row has no valid head")
+    charges, exceptions, sketch = cut_tail(leaf, layout)
+    _, key, index, route, effect, cause, reason, _, surprisal, entropy = _ROW.unpack_from(leaf)
     if effect >= len(EFFECTS) or cause >= len(CAUSES):
         raise CorruptLogError("the row has an unknown effect or cause")
-    tail = _tail(layout.groups, layout.budgets).unpack_from(leaf, _ROW.size)
-    norms, charges = tail[: layout.groups], tail[layout.groups :]
-    exceptions = tuple(_EXCEPTION.iter_unpack(leaf[fixed:end]))
-    beyond = any(group >= layout.groups for group, _, _ in exceptions)
-    if beyond or not _are_numbers(norms, NOT_FINITE, NOT_MEASURED):
-        raise CorruptLogError("the row holds a norm or a depth group that no gate writes")
+    norms = _norms(layout.groups, layout.norms).unpack_from(leaf, HEAD_BYTES)
+    if marks_of(leaf, layout).difference(_MARKS[layout.norms]):
+        raise CorruptLogError("the row holds a norm that no gate writes")
     verdict = (EFFECTS[effect], CAUSES[cause], reason)
-    return Row(key, index, route, *verdict, surprisal, norms, charges, exceptions, leaf[end:], entropy)
+    return Row(key, index, route, *verdict, surprisal, norms, charges, exceptions, sketch, entropy)
 
 
-def encode_book(book: Book, layout: Layout) -> bytes:
-    """Return the leaf of a book.
-
-    Raises:
-        LineageError: A field does not fit its place, or a number is none that a gate may write.
-    """
-    terms = (book.lr, book.momentum, book.dampening, book.weight_decay, book.loss_scale, book.denominator)
-    columns = (
-        _numbers(book.movement),
-        _numbers(book.proposed),
-        _numbers(book.residual, NOT_BOOKED),
-        book.factors,
-        _numbers(book.drift, NOT_MEASURED),
-        _numbers(book.clip),
-    )
-    charges = (book.movement_charges, book.drift_charges)
-    if {*map(len, columns), len(book.closed)} != {layout.groups} or {*map(len, charges)} != {layout.budgets}:
-        raise LineageError("the book of a step has another shape than the run")
-    _refuse_terms(terms, book.factors, LineageError)
-    name = book.optimizer.encode("ascii", "replace")[:16]
-    flat = [value for column in columns for value in column]
-    try:
-        head = _BOOK.pack(b"AQB2", name, *terms, book.nesterov, book.mixed, book.parts)
-        counts = _counts(2 * layout.budgets).pack(*charges[0], *charges[1])
-    except struct.error as error:
-        raise LineageError(f"the book of a step cannot be written: {error}") from error
-    return b"".join((head, _doubles(len(flat)).pack(*flat), counts, bytes(map(bool, book.closed))))
-
-
-def decode_book(leaf: bytes, layout: Layout) -> Book:
-    """Return the book of a leaf.
-
-    Trust:
-        leaf is untrusted.
+def cut_tail(leaf: bytes, layout: Layout) -> tuple[tuple[int, ...], Exceptions, bytes]:
+    """Return charges, exceptions and sketch of a row, whose verdict and norms are not looked at.
 
     Raises:
-        CorruptLogError: The bytes are not the one encoding of a book.
+        CorruptLogError: They are not the one encoding of any.
     """
-    groups, budgets = layout.groups, layout.budgets
-    if len(leaf) != book_bytes(layout):
-        raise CorruptLogError("the book has another length")
-    magic, name, *terms, nesterov, mixed, parts = _BOOK.unpack_from(leaf)
-    flat = _doubles(_COLUMNS * groups).unpack_from(leaf, _BOOK.size)
-    columns = tuple(flat[start : start + groups] for start in range(0, len(flat), groups or 1))
-    movement, proposed, residual, factors, drift, clip = columns or ((),) * _COLUMNS
-    charges = _counts(2 * budgets).unpack_from(leaf, _BOOK.size + 8 * len(flat))
-    closed = leaf[_BOOK.size + 8 * len(flat) + 16 * budgets :]
-    optimizer = name.rstrip(b"\0")
-    if magic != b"AQB2" or max(nesterov, mixed, *closed, 0) > 1 or not optimizer.isascii():
-        raise CorruptLogError("the book has no valid head")
-    _refuse_terms(terms, factors, CorruptLogError)
-    measured = (*movement, *proposed, *residual, *clip)
-    if not _are_numbers(measured, NOT_FINITE) or not _are_numbers(drift, NOT_FINITE, NOT_MEASURED):
-        raise CorruptLogError("the book holds a number that no gate writes")
-    lr, momentum, dampening, weight_decay, loss_scale, denominator = terms
-    return Book(
-        lr=lr,
-        momentum=momentum,
-        dampening=dampening,
-        weight_decay=weight_decay,
-        nesterov=bool(nesterov),
-        optimizer=optimizer.decode("ascii"),
-        movement=movement,
-        residual=residual,
-        closed=tuple(map(bool, closed)),
-        denominator=denominator,
-        mixed=bool(mixed),
-        parts=parts,
-        loss_scale=loss_scale,
-        proposed=proposed,
-        factors=factors,
-        drift=drift,
-        clip=clip,
-        movement_charges=charges[:budgets],
-        drift_charges=charges[budgets:],
-    )
+    if row_end(leaf, 0, layout) != len(leaf):
+        raise CorruptLogError("the row has another length")
+    flags, at = leaf[FLAGS_AT], HEAD_BYTES + norm_bytes(layout) * layout.groups
+    numbers = _charges(layout.budgets, flags & WIDE)
+    charges: tuple[int, ...] = numbers.unpack_from(leaf, at)
+    at += numbers.size
+    exceptions: Exceptions = ()
+    if flags & LOWERED:
+        start, at = at + _COUNT, at + _COUNT + _EXCEPTION.size * int.from_bytes(leaf[at : at + _COUNT], "little")
+        exceptions = tuple(_EXCEPTION.iter_unpack(leaf[start:at]))
+        if not exceptions or any(group >= layout.groups for group, _, _ in exceptions):
+            raise CorruptLogError("the row has exceptions that no gate writes")
+    sketch = leaf[at + _LENGTH :] if flags & SKETCHED else b""
+    if (flags & WIDE and not max(charges, default=0) >> 32) or (flags & SKETCHED and not sketch):
+        raise CorruptLogError("the row says at length what it can say short")
+    return charges, exceptions, sketch
 
 
-def _refuse_terms(terms: Sequence[float], factors: Sequence[float], error: type[LineageError]) -> None:
-    """Refuse settings that are not finite, a scale or denominator that is not positive, factors outside 0 to 1."""
-    if not all(math.isfinite(term) for term in terms) or not min(terms[-2:]) > 0:
-        raise error("the book of a step holds a setting that is not finite, or a scale or denominator that is none")
-    if not all(0 <= factor <= 1 and math.copysign(1, factor) > 0 for factor in factors):
-        raise error("the book of a step holds a factor outside 0 to 1")
+_BITS: Final = {"float32": ("I", 0x7F800000), "float16": ("H", 0x7C00)}
+"""`struct` code of a norm's bits; from which ones on they are no finite number, or a negative one."""
+
+_MARKS: Final = {
+    norms: frozenset(struct.unpack(f"<2{_BITS[norms][0]}", struct.pack(f"<2{code}", NOT_FINITE, NOT_MEASURED)))
+    for norms, code in NORM_CODES.items()
+}
+
+
+def marks_of(leaf: bytes, layout: Layout) -> set[int]:
+    """Return the bits of all norms of a row that are no finite number of 0 or more."""
+    code, end = _BITS[layout.norms]
+    numbers = struct.unpack_from(f"<{layout.groups}{code}", leaf, HEAD_BYTES)
+    return {bits for bits in numbers if bits >= end}

@@ -33,6 +33,9 @@ NOT_MEASURED: Final = -2.0
 
 KEY_BYTES: Final = 16
 
+NORMS: Final = ("float32", "float16")
+"""How norms can be kept."""
+
 SKETCH_KIND: Final = "ring-1"
 """The map from gradients to sketches that runs use now; another map gets another name."""
 
@@ -65,6 +68,7 @@ class Layout:
     budgets: int
     phases: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
+    norms: str = NORMS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,9 @@ class Book:
     """Millionths of l2."""
     drift_charges: tuple[int, ...] = ()
     """Micro-nats."""
+    touched: tuple[tuple[int, int, tuple[int, ...]], ...] = ()
+    """Rows of embedding tables that an admitted gradient was written to: depth group, position of the parameter among
+    the group's, and the numbers of the rows, without repetition; all in order."""
 
     def __post_init__(self) -> None:
         """Fill in what was left out, except charges: how many budgets there are is not known here."""

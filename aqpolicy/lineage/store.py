@@ -1,15 +1,16 @@
-"""The only door to LMDB: a folder with entries, blocks, bodies and signed heads.
+"""The only door to LMDB: a folder with entries, blocks, bodies, index runs and signed heads.
 
 LMDB gives atomic, durable groups and nothing else: it notices no changed byte,
-and a damaged file can crash whoever opens it. So pages are checked in plain
-Python before LMDB sees them, and integrity is the Merkle tree's business
-(`verify`). One writer, or any number of readers; never both.
+and a damaged file can crash whoever opens it. So the pages of a folder that comes
+from elsewhere are checked in plain Python before LMDB sees them, and integrity is
+the Merkle tree's business (`verify`). That check takes time by the size of the log:
+who goes on with a log of one's own looks only whether it was cut (`open_to_write`).
+One writer, or any number of readers; never both.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
+import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,20 +18,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import lmdb
-import lmdb.verify
 
 from aqpolicy.errors import CorruptLogError, LineageError
+from aqpolicy.lineage import folder as place
 
 ENTRY: Final = b"entry"
 BLOCK: Final = b"blk"
 BODY: Final = b"body"
 HEAD: Final = b"cp"
-TABLES: Final = (ENTRY, BLOCK, BODY, HEAD)
+RUN: Final = b"run"
+META: Final = b"meta"
+MODEL: Final = b"model"
+"""Beginning of the keys of table `meta` that belong to models."""
+TABLES: Final = (ENTRY, BLOCK, BODY, HEAD, RUN, META)
 
 _MAP_BYTES: Final = 1 << 36
-_LOCK: Final = "writer.lock"
 _NUMBER: Final = struct.Struct(">Q")
-_ATTEMPT: Final = struct.Struct(">IQ")
+_BLOCK: Final = struct.Struct(">IQI")
 
 Item = tuple[bytes, bytes]
 
@@ -40,9 +44,31 @@ def entry_key(index: int) -> bytes:
     return _NUMBER.pack(index)
 
 
-def block_key(attempt: int, step: int) -> bytes:
-    """Return the key of a step's block."""
-    return _ATTEMPT.pack(attempt, step)
+def block_key(attempt: int, step: int, rank: int = 0) -> bytes:
+    """Return the key of a block."""
+    return _BLOCK.pack(attempt, step, rank)
+
+
+def block_place(key: bytes) -> tuple[int, int, int]:
+    """Return attempt, step and rank of a block's key.
+
+    Raises:
+        CorruptLogError: It is none.
+    """
+    if len(key) != _BLOCK.size:
+        raise CorruptLogError("the store holds a block without a place")
+    attempt, step, rank = _BLOCK.unpack(key)
+    return attempt, step, rank
+
+
+def run_key(seal: int, name: str) -> bytes:
+    """Return the key of a run, by the index of the entry that seals it."""
+    return entry_key(seal) + name.encode("ascii")
+
+
+def model_key(entry: int) -> bytes:
+    """Return the key of what the steps before a model add up to, by the index of the model's entry."""
+    return MODEL + entry_key(entry)
 
 
 class Store:
@@ -73,31 +99,54 @@ class Store:
                 self._env.close()
                 raise
         except (lmdb.Error, OSError) as error:
-            _unlock(lock)
+            place.unlock(lock)
             raise CorruptLogError(f"the store cannot be opened: {error}", str(file)) from error
 
     @classmethod
     def create(cls, folder: Path) -> Store:
-        """Make an empty store.
+        """Make an empty store beside a folder, whose place it takes by `settle` once it holds something.
 
-        Durability: on return the folder and its file survive a crash.
+        What was left by a process that was killed while it began a log is replaced. Until the first group is durable
+        nothing lies in the folder, so what lies there is a whole store, and one of two groups or more is a log.
 
         Raises:
-            LineageError: There is one already, or it cannot be written.
+            LineageError: The folder holds a log already, or is in use, or cannot be written.
+            CorruptLogError: The folder holds a damaged one.
         """
+        making = folder.with_name(folder.name + ".new")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = _locked(folder, fcntl.LOCK_EX)
-            if (folder / "data.mdb").exists():
-                _unlock(lock)
-                raise LineageError(f"`{folder}` already holds a log; give another folder")
-            store = cls(folder, lock, write=True, create=True)
-            # LMDB flushes its file, but not the names of the file and its folder.
-            for place in (folder, folder.parent):
-                _sync_folder(place)
+            place.make(making)
+            if folder.exists():
+                cls._take_back(folder, making)
+            lock = place.locked(making, place.ALONE)
+            place.clear(making)
         except OSError as error:
             raise LineageError(f"`{folder}` cannot be made: {error.strerror}") from error
-        return store
+        return cls(making, lock, write=True, create=True)
+
+    @classmethod
+    def _take_back(cls, folder: Path, making: Path) -> None:
+        if (folder / "data.mdb").exists():
+            store = cls.open_to_write(folder)
+            groups = store.count(HEAD)
+            store.close()
+            if groups > 1:
+                raise LineageError(f"`{folder}` already holds a log, whose `head.note` is missing; give another folder")
+        shutil.rmtree(making)
+        place.rename(folder, making)
+
+    def settle(self, folder: Path) -> None:
+        """Take the place that this store was created for.
+
+        Durability: on return the store is there after a crash; before, it is there or not.
+
+        Raises:
+            LineageError: Something else has taken it.
+        """
+        try:
+            place.rename(folder.with_name(folder.name + ".new"), folder)
+        except OSError as error:
+            raise LineageError(f"`{folder}` cannot be made: {error.strerror}") from error
 
     @classmethod
     def open_to_read(cls, folder: Path) -> Store:
@@ -110,12 +159,30 @@ class Store:
             LineageError: There is none, or it is being written.
             CorruptLogError: Its pages do not hang together.
         """
-        return cls(folder, _checked(folder, fcntl.LOCK_SH), write=False)
+        return cls(folder, place.checked(folder, place.SHARED), write=False)
 
     @classmethod
     def open_to_write(cls, folder: Path) -> Store:
-        """Open a store that nobody else reads or writes; raises as `open_to_read` does."""
-        return cls(folder, _checked(folder, fcntl.LOCK_EX), write=True)
+        """Open a store that nobody else reads or writes, in a time that does not depend on its size.
+
+        Trust:
+            The file is one's own: its pages are not all looked at, and damaged ones can crash the process.
+
+        Raises:
+            LineageError: There is none, or it is in use.
+            CorruptLogError: The file was cut.
+        """
+        return cls(folder, place.looked_at(folder, place.ALONE), write=True)
+
+    @classmethod
+    def open_own(cls, folder: Path) -> Store:
+        """Open a store of one's own to read, which nobody writes; as quick and as trusting as `open_to_write`.
+
+        Raises:
+            LineageError: There is none, or it is being written.
+            CorruptLogError: The file was cut.
+        """
+        return cls(folder, place.looked_at(folder, place.SHARED), write=False)
 
     def put_group(self, group: Mapping[bytes, Sequence[Item]]) -> None:
         """Write a group, all or nothing.
@@ -139,9 +206,14 @@ class Store:
         with self._env.begin(write=True) as transaction:
             for table, items in group.items():
                 for key, value in items:
-                    # append=True answers False, without an exception, for a key out of order.
-                    if not transaction.put(key, value, db=self._tables[table], append=True, overwrite=False):
-                        raise LineageError("the log takes entries in order only")
+                    self._put_one(transaction, table, key, value)
+
+    def _put_one(self, transaction: Any, table: bytes, key: bytes, value: bytes) -> None:
+        if table == META:  # the only table in which something is replaced
+            transaction.put(key, value, db=self._tables[table])
+        # append=True answers False, without an exception, for a key out of order.
+        elif not transaction.put(key, value, db=self._tables[table], append=True, overwrite=False):
+            raise LineageError("the log takes entries in order only")
 
     def get(self, table: bytes, key: bytes) -> bytes | None:
         """Return one value."""
@@ -149,10 +221,26 @@ class Store:
             value: bytes | None = transaction.get(key, db=self._tables[table])
             return value
 
-    def items(self, table: bytes) -> Iterator[Item]:
-        """Return all keys and values of a table, in order."""
+    def items(self, table: bytes, start: bytes = b"") -> Iterator[Item]:
+        """Return all keys and values of a table, or those from a key on, in order."""
         with self._reading() as transaction:
-            yield from transaction.cursor(db=self._tables[table])
+            cursor = transaction.cursor(db=self._tables[table])
+            if cursor.set_range(start) if start else cursor.first():
+                yield from cursor
+
+    def keys(self, table: bytes, start: bytes = b"") -> Iterator[bytes]:
+        """Return all keys of a table, or those from one on, in order."""
+        with self._reading() as transaction:
+            cursor = transaction.cursor(db=self._tables[table])
+            if cursor.set_range(start) if start else cursor.first():
+                yield from cursor.iternext(values=False)
+
+    def last(self, table: bytes, before: bytes | None = None) -> Item | None:
+        """Return the last key of a table and its value, or the last one before a key."""
+        with self._reading() as transaction:
+            cursor = transaction.cursor(db=self._tables[table])
+            found = cursor.prev() if before is not None and cursor.set_range(before) else cursor.last()
+            return (cursor.key(), cursor.value()) if found else None
 
     def count(self, table: bytes) -> int:
         """Return how many values a table holds."""
@@ -170,51 +258,5 @@ class Store:
     def close(self) -> None:
         """Close the folder. Does nothing the second time."""
         self._env.close()
-        _unlock(self._lock)
+        place.unlock(self._lock)
         self._lock = None
-
-
-def _checked(folder: Path, mode: int) -> int | None:
-    """Return the lock of a folder whose pages hang together."""
-    file = folder / "data.mdb"
-    if not file.is_file():
-        raise LineageError(f"`{folder}` holds no log")
-    lock = _locked(folder, mode)
-    try:
-        problems: list[str] = lmdb.verify.verify(str(file), subdir=False)  # type: ignore[no-untyped-call]  # lmdb types all but this
-    except (lmdb.verify.VerifyError, OSError) as error:
-        problems = [str(error)]
-    if problems:
-        _unlock(lock)
-        raise CorruptLogError(f"the pages of the store do not hang together: {problems[0]}", str(file))
-    return lock
-
-
-def _locked(folder: Path, mode: int) -> int | None:
-    """Lock a folder; a reader of a folder that has no lock, or may not open it, does without."""
-    try:
-        flags = os.O_RDWR | os.O_CREAT if mode == fcntl.LOCK_EX else os.O_RDONLY
-        descriptor = os.open(folder / _LOCK, flags | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        if mode == fcntl.LOCK_SH:
-            return None
-        raise LineageError(f"`{folder}` cannot be locked: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise LineageError(f"another process writes `{folder}`, or reads it; try again when it has ended") from error
-    return descriptor
-
-
-def _unlock(lock: int | None) -> None:
-    if lock is not None:
-        os.close(lock)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,8 @@ manifest file, or a `Manifest` of which every byte was verified. Start at
 """
 
 from aqpolicy.provenance.issue import encode_manifest, issue_manifest
-from aqpolicy.provenance.manifest import ISSUER_ROLE, Manifest, decode_manifest, load_manifest
+from aqpolicy.provenance.load import ISSUER_ROLE, decode_manifest, load_manifest
+from aqpolicy.provenance.manifest import Manifest
 from aqpolicy.provenance.observation import (
     ConsensusEvent,
     Credential,
@@ -16,7 +17,7 @@ from aqpolicy.provenance.observation import (
     example_digest,
     label_digest,
 )
-from aqpolicy.provenance.proof import LabelProof, verify_label_proof
+from aqpolicy.provenance.proof import LabelChecker, LabelProof, SessionProof, verify_label_proof
 from aqpolicy.provenance.status import load_status_list, refused_examples
 
 __all__ = [
@@ -24,10 +25,12 @@ __all__ = [
     "ConsensusEvent",
     "Credential",
     "Field",
+    "LabelChecker",
     "LabelProof",
     "Manifest",
     "Observation",
     "Session",
+    "SessionProof",
     "decode_manifest",
     "encode_manifest",
     "example_digest",

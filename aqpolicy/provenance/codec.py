@@ -7,9 +7,9 @@ or hashes, but `leaf_bytes` says what is hashed.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 from aqpolicy.errors import MalformedManifestError
@@ -26,7 +26,15 @@ EVENT: Final = struct.Struct("<HqIq")
 FIXED: Final = 5
 """Members of a record before its attributes: example digest, label digest, time, length of the id, events."""
 
-_EXAMPLE_ID: Final = re.compile(rb"[A-Za-z0-9._:/-]{1,64}")
+TIME, ID_LENGTH, EVENTS, ATTRIBUTES = 64, 72, 73, 75
+"""Where they begin in a record, and where its attributes do."""
+
+EVENT_TIME: Final = 14
+"""Where an event has its time."""
+
+ID_LETTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/-"
+LONGEST_ID: Final = 64
+
 _LARGEST_HISTORY: Final = 0xFFFF
 _LARGEST_COUNT: Final = 2**32 - 1
 
@@ -40,7 +48,7 @@ def leaf_bytes(record: bytes, example_id: bytes, events: bytes) -> bytes:
 
 def is_example_id(name: bytes) -> bool:
     """Return whether the bytes may name an example."""
-    return _EXAMPLE_ID.fullmatch(name) is not None
+    return 0 < len(name) <= LONGEST_ID and not name.translate(None, ID_LETTERS)
 
 
 class LabelCodec:
@@ -52,6 +60,8 @@ class LabelCodec:
         self.sources = tuple(sources)
         kinds = "".join("H" if field.kind == "category" else "q" for field in self.fields)
         self.record = struct.Struct("<32s32sqBH" + kinds)
+        self.places = tuple(accumulate((struct.calcsize(f"<{kind}") for kind in kinds), initial=ATTRIBUTES))
+        """Where each attribute begins in a record, and last where the record ends."""
         self._numbers = {source: number for number, source in enumerate(self.sources)}
         self._names = frozenset(field.name for field in self.fields)
         self._codes = tuple({value: code for code, value in enumerate(field.values)} for field in self.fields)

@@ -1,176 +1,168 @@
-"""The signed head of a manifest: schema, credentials, sessions and the root over them.
+"""The head of a manifest: what the issuer signs, and what that commits to beside the labels.
 
-It checks shape and cross-references, no signatures; `manifest` does those. The
-session statement is derived here, in one place for writer and reader.
+The head itself is small, so that it can travel with one label: it names schema
+and credentials by digest and the sessions by the root over them. Everything here
+checks shape and cross-references, no signatures; `manifest` does those. The
+statement of a session is derived here, in one place for writer and reader.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
-
-from aqpolicy.errors import CanonicalError, MalformedManifestError
+from aqpolicy.errors import MalformedManifestError
 from aqpolicy.provenance.observation import Credential, Field
-from aqpolicy.trust import canonical_json, digest_text, leaf_hash, parse_canonical, root_of, sha256
+from aqpolicy.provenance.parts import FORMAT, Context, CredentialPart, Credentials, Head
+from aqpolicy.trust import canonical_json, decode_base64, digest_text, encode_base64, leaf_hash, root_of, sha256
 
-FORMAT: Final = "aqpolicy manifest 1"
 HEADER_TYPE: Final = "application/vnd.aqpolicy.manifest+json"
 SESSION_TYPE: Final = "application/vnd.aqpolicy.session+json"
 
-Name = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9._:/-]{1,64}\z")]
-Text = Annotated[str, StringConstraints(max_length=512)]
-Word = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-DigestText = Annotated[str, StringConstraints(pattern=r"\Asha256:[0-9a-f]{64}\z")]
-TaxonomyRef = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9._-]{1,64}@[0-9]{1,9}\z")]
-SignatureText = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9+/]{86}==\z")]
+SESSION: Final = struct.Struct("<HI32s64s")
+"""Number of the credential, number of labels, root, signature."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+@dataclass(frozen=True, slots=True)
+class SessionPart:
+    """One session: whose it is (by number), what it covers, and the annotator's signature over its statement."""
 
-
-class FieldPart(_Part):
-    """One attribute of the schema."""
-
-    name: Word
-    kind: Literal["category", "numeric"]
-    values: tuple[Word, ...]
-
-    @model_validator(mode="after")
-    def _fits_its_kind(self) -> Self:
-        if (self.kind == "category") != bool(self.values):
-            raise ValueError(f"the attribute `{self.name}` must have values if, and only if, it is a category")
-        if len(set(self.values)) != len(self.values) or len(self.values) >= 0xFFFF:
-            raise ValueError(f"the values of the attribute `{self.name}` repeat or are too many")
-        return self
-
-
-class CredentialPart(_Part):
-    """One credential, as the issuer vouches for it."""
-
-    id: Name
-    key: Word
-    holder: Text
-    authority: Text
-
-
-class SessionPart(_Part):
-    """One session: whose it is, what it covers, and the annotator's signature over its statement."""
-
-    credential: Name
+    credential: int
     size: int
-    root: DigestText
-    signature: SignatureText
+    root: bytes
+    signature: bytes
 
 
-class Header(_Part):
+@dataclass(frozen=True)
+class Header:
     """All of a manifest but the labels."""
 
-    format: Literal["aqpolicy manifest 1"]
-    name: Name
-    taxonomy: TaxonomyRef
-    fields: tuple[FieldPart, ...]
+    head: Head
+    envelope: bytes
+    """The head as it was signed."""
+    context: Context
+    context_bytes: bytes
     credentials: tuple[CredentialPart, ...]
-    sources: tuple[Name, ...]
-    """Who states the events of the histories, by number."""
     sessions: tuple[SessionPart, ...]
-    size: int
-    root: DigestText
 
-    @model_validator(mode="after")
-    def _refers_to_what_is_there(self) -> Self:
-        for what, names in (
-            ("attribute", [field.name for field in self.fields]),
-            ("credential", [credential.id for credential in self.credentials]),
-            ("source", list(self.sources)),
-        ):
-            if len(set(names)) != len(names):
-                raise ValueError(f"one {what} is there twice")
-        if {session.credential for session in self.sessions} != {credential.id for credential in self.credentials}:
-            raise ValueError("the sessions and the credentials do not name each other")
-        if not self.sessions or min(session.size for session in self.sessions) < 1:
-            raise ValueError("a manifest has sessions, and each has observations")
-        if sum(session.size for session in self.sessions) != self.size:
-            raise ValueError("the sizes of the sessions do not add up")
-        return self
-
-    def schema_fields(self) -> tuple[Field, ...]:
-        """Return the attributes in order."""
-        return tuple(Field(field.name, field.kind, field.values) for field in self.fields)
+    def __post_init__(self) -> None:
+        """Check that the parts refer to what is there."""
+        if {session.credential for session in self.sessions} != set(range(len(self.credentials))):
+            raise MalformedManifestError("the sessions and the credentials of the manifest do not name each other")
+        if len(self.sessions) != self.head.sessions or min(session.size for session in self.sessions) < 1:
+            raise MalformedManifestError("the manifest has other sessions than its head says, or one without labels")
+        if sum(session.size for session in self.sessions) != self.head.size:
+            raise MalformedManifestError("the sizes of the manifest's sessions do not add up")
 
     def credential_map(self) -> dict[str, Credential]:
         """Return the credentials by id."""
-        return {part.id: Credential(part.id, part.key, part.holder, part.authority) for part in self.credentials}
+        return {
+            part.id: Credential(part.id, part.key, part.holder, part.authority, decode_base64(part.envelope))
+            for part in self.credentials
+        }
 
+    @cached_property
     def statements(self) -> tuple[bytes, ...]:
-        """Return what each annotator signed, one statement per session."""
-        context = context_digest(self.taxonomy, self.schema_fields(), self.sources)
-        credentials = self.credential_map()
+        """What each annotator signed, one statement per session."""
+        head = self.head
         return tuple(
-            session_statement(self.name, context, credentials[part.credential], size=part.size, root=part.root)
+            session_statement(
+                head.name,
+                head.purpose,
+                head.context,
+                credential=self.credentials[part.credential].id,
+                key=self.credentials[part.credential].key,
+                size=part.size,
+                root=part.root,
+            )
             for part in self.sessions
         )
 
 
-def context_digest(taxonomy: str, fields: tuple[Field, ...], sources: tuple[str, ...]) -> str:
-    """Return the digest of all that gives a label record its meaning.
+def context_bytes(taxonomy: str, fields: Sequence[Field], sources: Sequence[str]) -> bytes:
+    """Return the bytes of a context.
 
-    Annotators sign it with their session, so an issuer cannot rename what the
-    numbers in the records stand for.
+    Raises:
+        MalformedManifestError: The parts do not make one.
     """
-    named = [{"kind": field.kind, "name": field.name, "values": field.values} for field in fields]
-    return digest_text(sha256(canonical_json({"fields": named, "sources": sources, "taxonomy": taxonomy})))
+    named = tuple({"kind": field.kind, "name": field.name, "values": tuple(field.values)} for field in fields)
+    context = Context.of({"fields": named, "sources": tuple(sources), "taxonomy": taxonomy})
+    return canonical_json(context.model_dump())
 
 
-def session_statement(manifest: str, context: str, credential: Credential, *, size: int, root: str) -> bytes:
-    """Return the bytes that an annotator signs: this session, of this manifest, under this credential."""
+def credential_bytes(credentials: Sequence[Credential]) -> bytes:
+    """Return the bytes of the credentials.
+
+    Raises:
+        MalformedManifestError: One of them does not fit.
+    """
+    parts = tuple(
+        {
+            "id": each.id,
+            "key": each.key,
+            "holder": each.holder,
+            "authority": each.authority,
+            "envelope": encode_base64(each.envelope),
+        }
+        for each in credentials
+    )
+    return canonical_json(Credentials.of({"credentials": parts}).model_dump())
+
+
+def head_bytes(parts: Mapping[str, object]) -> bytes:
+    """Return the bytes of a head.
+
+    Raises:
+        MalformedManifestError: The parts do not make one.
+    """
+    return canonical_json(Head.of({"format": FORMAT, **parts}).model_dump())
+
+
+def session_statement(
+    manifest: str, purpose: str, context: str, *, credential: str, key: str, size: int, root: bytes
+) -> bytes:
+    """Return the bytes that an annotator signs: this session, of this manifest, for this purpose."""
     return canonical_json(
         {
             "context": context,
-            "credential": credential.id,
-            "key": credential.key,
+            "credential": credential,
+            "key": key,
             "manifest": manifest,
-            "root": root,
+            "purpose": purpose,
+            "root": digest_text(root),
             "size": size,
         },
     )
 
 
-def manifest_root(statements: tuple[bytes, ...]) -> bytes:
+def manifest_root(statements: Sequence[bytes]) -> bytes:
     """Return the root over the sessions; its leaves are their statements."""
     return root_of([leaf_hash(statement) for statement in statements])
 
 
-def parse_header(payload: bytes) -> Header:
-    """Read a header whose signature has been verified.
+def parse_context(data: bytes, digest: str) -> Context:
+    """Read the context with a digest.
 
     Raises:
-        MalformedManifestError: The bytes are no header of this version.
+        MalformedManifestError: The bytes have another digest, or are none.
     """
-    try:
-        parse_canonical(payload)
-        return Header.model_validate_json(payload)
-    except CanonicalError as error:
-        raise MalformedManifestError(f"the header of the manifest is not canonical: {error}") from error
-    except ValidationError as error:
-        raise MalformedManifestError(f"the header of the manifest {_first(error)}") from error
+    _refuse_other(data, digest, "context")
+    return Context.parse(data)
 
 
-def build_header(**parts: object) -> Header:
-    """Make a header of parts that an issuer gives.
+def parse_credentials(data: bytes, digest: str) -> tuple[CredentialPart, ...]:
+    """Read the credentials with a digest.
 
     Raises:
-        MalformedManifestError: The parts do not make a header.
+        MalformedManifestError: The bytes have another digest, or are none.
     """
-    try:
-        return Header.model_validate({"format": FORMAT, **parts})
-    except ValidationError as error:
-        raise MalformedManifestError(f"the header of the manifest {_first(error)}") from error
+    _refuse_other(data, digest, "credentials")
+    return Credentials.parse(data).credentials
 
 
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"is wrong at `{ascii(place)[1:-1]:.100}`: {reason}" if place else f"is wrong: {reason}"
+def _refuse_other(data: bytes, digest: str, what: str) -> None:
+    if digest_text(sha256(data)) != digest:
+        raise MalformedManifestError(f"the {what} of the manifest differ from what was signed")

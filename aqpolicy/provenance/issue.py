@@ -6,9 +6,9 @@ are true; signatures say who states them.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -16,38 +16,54 @@ from aqpolicy.errors import MalformedManifestError, ManifestSignatureError
 from aqpolicy.provenance.codec import LabelCodec, leaf_bytes
 from aqpolicy.provenance.header import (
     HEADER_TYPE,
+    SESSION,
     SESSION_TYPE,
-    build_header,
-    context_digest,
+    context_bytes,
+    credential_bytes,
+    head_bytes,
     manifest_root,
     session_statement,
 )
 from aqpolicy.provenance.observation import Credential, Field, Session
+from aqpolicy.provenance.parts import LARGEST_MANIFEST
 from aqpolicy.trust import (
     SigningKey,
-    canonical_json,
     digest_text,
-    encode_base64,
     leaf_hash,
     pre_authentication,
     replace_file,
     root_of,
     seal,
     sha256,
+    sized,
 )
 
-MAGIC: Final = b"AQMANIF1"
-HEADER_LENGTH: Final = struct.Struct("<I")
-LARGEST_MANIFEST: Final = 50_000_000
-"""Observations in one manifest."""
+MAGIC: Final = b"AQMANIF2"
+LENGTH_BYTES: Final = 4
+"""Of the lengths of head, context and credentials."""
+
+PURPOSE: Final = "training"
+"""What a manifest is for where its issuer does not say it."""
+
+_LARGEST_CREDENTIALS: Final = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What every session of a manifest is signed with."""
+
+    name: str
+    purpose: str
+    context: str
+    codec: LabelCodec
 
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    """One session as bytes: what the body keeps and what the header says."""
+    """One session as bytes: what the body keeps and what the annotator signed."""
 
     statement: bytes
-    part: dict[str, object]
+    part: bytes
     records: bytes
     ids: bytes
     events: bytes
@@ -59,8 +75,12 @@ def encode_manifest(
     schema: Sequence[Field],
     sessions: Sequence[Session],
     issuer: SigningKey,
+    *,
+    purpose: str = PURPOSE,
+    serial: int = 1,
+    supersedes: bytes | None = None,
 ) -> bytes:
-    """Return the bytes of a manifest.
+    """Return the bytes of a manifest; see `issue_manifest`.
 
     Raises:
         MalformedManifestError: Something does not fit the format; the message names it.
@@ -69,22 +89,27 @@ def encode_manifest(
     fields = tuple(schema)
     _check_ids(sessions)
     sources = _sources(sessions)
-    codec = LabelCodec(fields, sources)
-    context = context_digest(taxonomy, fields, sources)
-    signed = [_sign_session(session, codec, name, context) for session in sessions]
-    header = build_header(
-        name=name,
-        taxonomy=taxonomy,
-        fields=tuple({"name": field.name, "kind": field.kind, "values": field.values} for field in fields),
-        credentials=tuple(_credentials(sessions)),
-        sources=sources,
-        sessions=tuple(part.part for part in signed),
-        size=sum(len(session.observations) for session in sessions),
-        root=digest_text(manifest_root(tuple(part.statement for part in signed))),
+    context, known = context_bytes(taxonomy, fields, sources), _credentials(sessions)
+    credentials = credential_bytes(tuple(known.values()))
+    meaning = _Meaning(name, purpose, digest_text(sha256(context)), LabelCodec(fields, sources))
+    numbers = {credential: number for number, credential in enumerate(known)}
+    signed = [_sign_session(session, numbers[session.credential.id], meaning) for session in sessions]
+    head = head_bytes(
+        {
+            "name": name,
+            "purpose": purpose,
+            "serial": serial,
+            "supersedes": "" if supersedes is None else digest_text(supersedes),
+            "context": meaning.context,
+            "credentials": digest_text(sha256(credentials)),
+            "sessions": len(sessions),
+            "size": sum(len(session.observations) for session in sessions),
+            "root": digest_text(manifest_root([part.statement for part in signed])),
+        }
     )
-    envelope = seal(HEADER_TYPE, canonical_json(header.model_dump()), [issuer])
-    body = [part.records for part in signed] + [part.ids for part in signed] + [part.events for part in signed]
-    return b"".join([MAGIC, HEADER_LENGTH.pack(len(envelope)), envelope, *body])
+    parts = (seal(HEADER_TYPE, head, [issuer]), context, credentials)
+    columns = ([getattr(part, column) for part in signed] for column in ("part", "records", "ids", "events"))
+    return b"".join([MAGIC, *(sized(part, LENGTH_BYTES) for part in parts), *chain.from_iterable(columns)])
 
 
 def issue_manifest(  # noqa: PLR0917  # the order in which the file has them
@@ -94,6 +119,10 @@ def issue_manifest(  # noqa: PLR0917  # the order in which the file has them
     schema: Sequence[Field],
     sessions: Sequence[Session],
     issuer: SigningKey,
+    *,
+    purpose: str = PURPOSE,
+    serial: int = 1,
+    supersedes: bytes | None = None,
 ) -> bytes:
     """Write a manifest, in the place of an older one, and return the digest of the file.
 
@@ -104,33 +133,40 @@ def issue_manifest(  # noqa: PLR0917  # the order in which the file has them
         schema: The attributes, in the order in which records keep them.
         sessions: Observations by annotator; no example may be in two.
         issuer: Key that vouches for the credentials and for the whole.
+        purpose: What it may be used for; annotators sign it too.
+        serial: Higher than that of every manifest of this name before.
+        supersedes: Root of the manifest whose place this one takes.
 
     Raises:
         InputError: The file cannot be written.
         MalformedManifestError: Something does not fit the format; the message names it.
         ManifestSignatureError: A session's signer does not hold its credential.
     """
-    data = encode_manifest(name, taxonomy, schema, sessions, issuer)
+    data = encode_manifest(
+        name, taxonomy, schema, sessions, issuer, purpose=purpose, serial=serial, supersedes=supersedes
+    )
     replace_file(Path(path), data)
     return sha256(data)
 
 
-def _sign_session(session: Session, codec: LabelCodec, name: str, context: str) -> _Signed:
+def _sign_session(session: Session, number: int, meaning: _Meaning) -> _Signed:
     credential = session.credential
     if session.signer.verify_key.text != credential.key:
         raise ManifestSignatureError(f"the signer of a session does not hold its credential `{credential.id}`")
-    labels = [codec.encode(observation) for observation in session.observations]
-    root = digest_text(root_of([leaf_hash(leaf_bytes(*label)) for label in labels]))
-    statement = session_statement(name, context, credential, size=len(labels), root=root)
-    signature = encode_base64(session.signer.sign(pre_authentication(SESSION_TYPE, statement)))
-    part: dict[str, object] = {
-        "credential": credential.id,
-        "size": len(labels),
-        "root": root,
-        "signature": signature,
-    }
+    labels = [meaning.codec.encode(observation) for observation in session.observations]
+    root = root_of([leaf_hash(leaf_bytes(*label)) for label in labels])
+    statement = session_statement(
+        meaning.name,
+        meaning.purpose,
+        meaning.context,
+        credential=credential.id,
+        key=credential.key,
+        size=len(labels),
+        root=root,
+    )
+    signature = session.signer.sign(pre_authentication(SESSION_TYPE, statement))
     records, ids, events = (b"".join(label[at] for label in labels) for at in range(3))
-    return _Signed(statement, part, records, ids, events)
+    return _Signed(statement, SESSION.pack(number, len(labels), root, signature), records, ids, events)
 
 
 def _check_ids(sessions: Sequence[Session]) -> None:
@@ -160,12 +196,12 @@ def _sources(sessions: Sequence[Session]) -> tuple[str, ...]:
     return tuple(sorted(stated))
 
 
-def _credentials(sessions: Sequence[Session]) -> list[dict[str, object]]:
+def _credentials(sessions: Sequence[Session]) -> dict[str, Credential]:
     known: dict[str, Credential] = {}
     for session in sessions:
         credential = session.credential
         if known.setdefault(credential.id, credential) != credential:
             raise MalformedManifestError(f"two different credentials are called `{credential.id}`")
-    return [
-        {"id": each.id, "key": each.key, "holder": each.holder, "authority": each.authority} for each in known.values()
-    ]
+    if len(known) > _LARGEST_CREDENTIALS:
+        raise MalformedManifestError(f"a manifest has at most {_LARGEST_CREDENTIALS} credentials; issue several")
+    return known

@@ -31,6 +31,8 @@ class Credential:
     """Text of the holder's public key."""
     holder: str = ""
     authority: str = ""
+    envelope: bytes = b""
+    """The signed credential (`standing` says what it is worth); empty where the issuer vouches alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,26 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aqpolicy.lineage.leaf import EXCEPTION_FIELDS, LARGEST_NORM, ROW_FIELDS, ROW_MAGIC, decode_row
+from aqpolicy.errors import LineageError
+from aqpolicy.lineage.leaf import (
+    EXCEPTION_FIELDS,
+    LARGEST_NORMS,
+    LOWERED,
+    NORM_CODES,
+    ROW_FIELDS,
+    ROW_MAGIC,
+    SKETCHED,
+    WIDE,
+    decode_row,
+    sketch_bytes,
+)
 from aqpolicy.lineage.record import NOT_FINITE, NOT_MEASURED, Book, Layout, Row
+from aqpolicy.lineage.visits import Visits, whole
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_TYPES: Final = {"4s": "V4", "16s": "V16", "Q": "<u8", "I": "<u4", "H": "<u2", "B": "u1"}
+_TYPES: Final = {"4s": "V4", "16s": "V16", "Q": "<u8", "I": "<u4", "H": "<u2", "B": "u1", "f": "<f4", "e": "<f2"}
 """numpy's names of the codes of `struct`."""
 
 _EXCEPTION: Final = np.dtype([(name, _TYPES[code]) for name, code in EXCEPTION_FIELDS])
@@ -41,13 +54,20 @@ class Exceptions:
     reason: Integers
     share: Integers
 
-    def tails(self, visits: int) -> list[bytes]:
-        """Return the bytes of every visit's exceptions."""
+    def tails(self, visits: int) -> tuple[list[bytes], Integers]:
+        """Return the bytes of every visit's exceptions, their number before them, and how many these are."""
         table = np.empty(len(self.visit), _EXCEPTION)
         table["group"], table["reason"], table["share"] = self.group, self.reason, self.share
-        data = table.tobytes()
-        ends = list(accumulate((np.bincount(self.visit, minlength=visits) * _EXCEPTION.itemsize).tolist(), initial=0))
-        return [data[start:end] for start, end in pairwise(ends)]
+        data, counts = table.tobytes(), np.bincount(self.visit, minlength=visits)
+        if counts.max() >> 16:
+            raise LineageError("a row of the log cannot be written: it has too many exceptions")
+        numbers = counts.astype("<u2").tobytes()
+        ends = pairwise(accumulate((counts * _EXCEPTION.itemsize).tolist(), initial=0))
+        tails = [
+            numbers[2 * at : 2 * at + 2] + data[start:end] if end > start else b""
+            for at, (start, end) in enumerate(ends)
+        ]
+        return tails, counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +99,13 @@ class StepColumns:
     exceptions: Exceptions | None
     sketches: Sequence[bytes] | None
     attempt: int = 0
+    visits: Visits = ()
+    """Rows per part, and in it per rank; where it is left out, there is one of each."""
+
+    def __post_init__(self) -> None:
+        """Fill in what was left out."""
+        if not self.visits:
+            object.__setattr__(self, "visits", whole(len(self.example_keys)))
 
     @property
     def keys(self) -> bytes:
@@ -97,41 +124,57 @@ class StepColumns:
         return sums[:budgets]
 
     def leaves(self, layout: Layout) -> list[bytes]:
-        """Return the leaf of every row."""
-        count = len(self.example_keys)
-        kind = _row_type(layout.groups, layout.budgets)
-        table = np.zeros(count, kind)
+        """Return the leaf of every row, in the order of the visits."""
+        if (self.norms.shape[1], self.charges.shape[1]) != (layout.groups, layout.budgets):
+            raise LineageError("a row of the log has another shape than the run")
+        is_wide = bool(self.charges.size) and bool((self.charges >> 32).any())
+        table = self._table(layout, wide=is_wide)
+        tails = self._tails(table)
+        data, width = table.tobytes(), table.itemsize
+        heads = [data[start : start + width] for start in range(0, len(data), width)]
+        if is_wide:  # few rows are: those that are not are made again, narrow
+            narrow = self._table(layout, wide=False)
+            narrow["flags"] = table["flags"] & np.uint8(0xFF ^ WIDE)
+            wide = np.any(self.charges >> 32, axis=1).tolist()
+            heads = [
+                head if one else narrow[at].tobytes() for at, (head, one) in enumerate(zip(heads, wide, strict=True))
+            ]
+        return heads if tails is None else [head + tail for head, tail in zip(heads, tails, strict=True)]
+
+    def _table(self, layout: Layout, *, wide: bool) -> npt.NDArray[Any]:
+        """Return the part of all rows that is before exceptions and sketch."""
+        table = np.zeros(len(self.example_keys), _row_type(layout.groups, layout.budgets, layout.norms, wide))
         table["magic"] = np.void(ROW_MAGIC)
         table["key"] = np.frombuffer(self.keys, "V16")
         # -1 wraps to the largest number of its place, which is the mark that the format has for it.
         table["index"] = self.index
         table["route"], table["effect"], table["cause"] = self.route, self.effect, self.cause
         table["reason"], table["surprisal"], table["entropy"] = self.reason, self.surprisal, self.entropy
-        table["norms"], table["charges"] = written_norms(self.norms), self.charges
-        tails = self._tails(table)
-        data, width = table.tobytes(), kind.itemsize
-        heads = [data[start : start + width] for start in range(0, len(data), width)]
-        return heads if tails is None else [head + tail for head, tail in zip(heads, tails, strict=True)]
+        table["norms"], table["charges"] = written_norms(self.norms, LARGEST_NORMS[layout.norms]), self.charges
+        table["flags"] = WIDE if wide else 0
+        return table
 
     def _tails(self, table: npt.NDArray[Any]) -> list[bytes] | None:
-        """Return what follows the fixed part of every row, and put its lengths into the table."""
-        count = len(table)
-        tails = None if self.exceptions is None else self.exceptions.tails(count)
+        """Return what follows the fixed part of every row, and say so in the rows' flags."""
+        tails: list[bytes] | None = None
         if self.exceptions is not None:
-            table["exceptions"] = np.bincount(self.exceptions.visit, minlength=count)
+            tails, counts = self.exceptions.tails(len(table))
+            table["flags"] |= np.where(counts > 0, LOWERED, 0).astype(np.uint8)
         if self.sketches is None:
             return tails
-        table["sketch"] = [len(sketch) for sketch in self.sketches]
-        return [a + b for a, b in zip(tails, self.sketches, strict=True)] if tails else list(self.sketches)
+        sketches = [sketch_bytes(sketch) for sketch in self.sketches]
+        table["flags"] |= np.array([SKETCHED if sketch else 0 for sketch in sketches], np.uint8)
+        return [a + b for a, b in zip(tails, sketches, strict=True)] if tails else sketches
 
 
-def written_norms(norms: Floats) -> Floats:
-    """Return norms as the log has them: -1 where they are no finite number of its precision."""
-    written = np.where((norms >= 0) & (norms <= LARGEST_NORM) | (norms == NOT_MEASURED), norms, NOT_FINITE)
+def written_norms(norms: Floats, largest: float) -> Floats:
+    """Return norms as the log has them: -1 where they are no finite number up to the largest."""
+    written = np.where((norms >= 0) & (norms <= largest) | (norms == NOT_MEASURED), norms, NOT_FINITE)
     return written + 0.0  # -0 is 0
 
 
 @cache
-def _row_type(groups: int, budgets: int) -> np.dtype[Any]:
+def _row_type(groups: int, budgets: int, norms: str, wide: bool) -> np.dtype[Any]:
     fixed = [(name, _TYPES[code]) for name, code in ROW_FIELDS]
-    return np.dtype([*fixed, ("norms", "<f4", (groups,)), ("charges", "<u8", (budgets,))])
+    charges = _TYPES["Q" if wide else "I"]
+    return np.dtype([*fixed, ("norms", _TYPES[NORM_CODES[norms]], (groups,)), ("charges", charges, (budgets,))])

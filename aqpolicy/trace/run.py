@@ -45,6 +45,7 @@ class Run:
     verified: VerifyReport
     blocks: tuple[StepBlock, ...]
     models: tuple[dict[str, Any], ...]
+    """Those that were published; checkpoints are for going on only."""
     events: tuple[tuple[int, dict[str, Any]], ...]
     """What happened between steps, and to credentials since; each with the number of steps before it."""
 
@@ -194,7 +195,8 @@ def open_run(folder: Path | str, keyring: Keyring, progress: Progress | None = N
             if (entry.bundle, entry.manifest_root) != (bundle.digest, manifest.root):
                 raise CorruptLogError("the step names another bundle or manifest", f"entry {index}, step {entry.step}")
         blocks = tuple(reader.steps())
-        models, events = tuple(reader.models), tuple(reader.events)
+        models = tuple(model for model in reader.models if model.get("kind") != "checkpoint")
+        events = tuple(reader.events)
     for block in blocks:
         with located(f"step {block.step}"):
             _check_ranges(block, bundle.tables, manifest.size)

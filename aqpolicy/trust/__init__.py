@@ -6,6 +6,7 @@ knows what the bytes mean. Start at `open_envelope` and `load_keyring`.
 
 from aqpolicy.trust.base64text import decode_base64, encode_base64
 from aqpolicy.trust.canonical import canonical_json, parse_canonical
+from aqpolicy.trust.cursor import Cursor, path_bytes, sized
 from aqpolicy.trust.digest import digest_text, example_key, sha256
 from aqpolicy.trust.durable import replace_file, write_new
 from aqpolicy.trust.envelope import Opened, add_signatures, open_envelope, open_signed, peek, pre_authentication, seal
@@ -33,6 +34,7 @@ __all__ = [
     "PURPOSES",
     "ROLES",
     "Checkpoint",
+    "Cursor",
     "Frontier",
     "Keyring",
     "Opened",
@@ -63,6 +65,7 @@ __all__ = [
     "open_signed",
     "parse_canonical",
     "parse_keyring",
+    "path_bytes",
     "peek",
     "pre_authentication",
     "replace_file",
@@ -71,6 +74,7 @@ __all__ = [
     "sha256",
     "sign_checkpoint",
     "sign_keyring",
+    "sized",
     "succeed",
     "verify_consistency",
     "verify_inclusion",

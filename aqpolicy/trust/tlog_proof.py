@@ -10,18 +10,22 @@ Source:
 from __future__ import annotations
 
 import re
+from binascii import a2b_base64
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from aqpolicy.errors import CanonicalError
 from aqpolicy.trust.base64text import decode_base64, encode_base64
-from aqpolicy.trust.merkle import HASH_BYTES, LARGEST_PATH, LARGEST_SIZE
+from aqpolicy.trust.merkle import LARGEST_PATH, LARGEST_SIZE
 
 LARGEST_PROOF: Final = 4 * 1024 * 1024
 """Bytes of a proof's text."""
 
 _VERSION: Final = "c2sp.org/tlog-proof@v1"
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+_HASH: Final = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=", re.ASCII)
+"""32 bytes in base64: the last letter holds four of their bits, and two that are 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def decode_tlog_proof(data: bytes) -> TlogProof:
     number = index.removeprefix("index ")
     if not index.startswith("index ") or _NUMBER.fullmatch(number) is None or int(number) >= LARGEST_SIZE:
         raise CanonicalError("a proof names the index of an entry behind its version and extra data")
-    return TlogProof(int(number), _hashes(path), note, b"" if extra is None else decode_base64(extra))
+    return TlogProof(int(number), _hashes(tuple(path)), note, b"" if extra is None else decode_base64(extra))
 
 
 def _lines(head: bytes) -> list[str]:
@@ -73,10 +77,10 @@ def _lines(head: bytes) -> list[str]:
         raise CanonicalError("a proof is ASCII up to its signed head") from error
 
 
-def _hashes(lines: list[str]) -> tuple[bytes, ...]:
+@lru_cache(maxsize=256)  # many proofs share a path
+def _hashes(lines: tuple[str, ...]) -> tuple[bytes, ...]:
     if len(lines) > LARGEST_PATH:
         raise CanonicalError("a proof has more hashes than any tree needs")
-    hashes = tuple(map(decode_base64, lines))
-    if any(len(node) != HASH_BYTES for node in hashes):
-        raise CanonicalError("a proof holds something that is not a hash")
-    return hashes
+    if not all(map(_HASH.fullmatch, lines)):
+        raise CanonicalError("a proof holds something that is not a hash in its only spelling")
+    return tuple(map(a2b_base64, lines))

@@ -14,7 +14,7 @@ from support.lineage_runs import KEY, KEYRING, LAYOUT, block, edit, row, write_r
 
 from aqpolicy.errors import CorruptLogError, ForkedLogError, LineageError
 from aqpolicy.lineage import LineageWriter, verify_log
-from aqpolicy.lineage.block import HEAD_BYTES, encode_block
+from aqpolicy.lineage.block import HEAD_BYTES, encode_blocks
 from aqpolicy.lineage.entry import STATUS, encode_entry
 from aqpolicy.lineage.leaf import encode_row
 from aqpolicy.lineage.store import TABLES, Store, block_key, entry_key
@@ -34,7 +34,7 @@ def test_a_flipped_byte_of_a_row_is_located_to_its_example(copy: Path) -> None:
     store = copy / "lineage" / "data.mdb"
     data = bytearray(store.read_bytes())
     at = data.index(encode_row(row(4 * 7 + 2), LAYOUT))
-    data[at + 54] ^= 1
+    data[at + 45] ^= 1
     store.write_bytes(data)
     with pytest.raises(CorruptLogError) as caught:
         verify_log(copy, KEYRING)
@@ -161,9 +161,9 @@ def test_a_change_of_any_field_of_a_step_is_located(copy: Path, at: int) -> None
 def test_a_step_that_was_changed_with_all_its_hashes_is_not_what_was_signed(copy: Path) -> None:
     changed = block(17)
     changed = replace(changed, rows=(replace(changed.rows[0], surprisal=1), *changed.rows[1:]))
-    data, root, _ = encode_block(changed, LAYOUT)
-    edit(copy, b"blk", block_key(0, 17), lambda _: data)
-    edit(copy, b"entry", entry_key(20), lambda old: old[:-32] + root)
+    (one,) = encode_blocks(changed, LAYOUT, 20)
+    edit(copy, b"blk", block_key(0, 17), lambda _: one.data)
+    edit(copy, b"entry", entry_key(20), lambda old: old[:-32] + one.root)
     assert located(copy) == "entries 19 to 34"  # the steps that one head signed
 
 
@@ -185,7 +185,7 @@ def test_a_changed_stored_hash_is_told_from_a_changed_row(copy: Path) -> None:
         copy,
         b"blk",
         block_key(0, 5),
-        lambda data: data[:HEAD_BYTES] + bytes([data[HEAD_BYTES] ^ 1]) + data[HEAD_BYTES + 1 :],
+        lambda data: data[: HEAD_BYTES + 4] + bytes([data[HEAD_BYTES + 4] ^ 1]) + data[HEAD_BYTES + 5 :],
     )
     with pytest.raises(CorruptLogError, match=r"step 5, row 0 .*the record is as signed"):
         verify_log(copy, KEYRING)
@@ -195,11 +195,11 @@ def test_a_missing_an_exchanged_and_a_surplus_block_are_found(copy: Path) -> Non
     taken: list[bytes] = []
     edit(copy, b"blk", block_key(0, 8), taken.append)
     assert located(copy) == "step 8"
-    edit(copy, b"blk", block_key(0, 8), lambda _: encode_block(block(9), LAYOUT)[0])
+    edit(copy, b"blk", block_key(0, 8), lambda _: encode_blocks(block(9), LAYOUT, 12)[0].data)
     assert located(copy) == "step 8, its entry or all its rows"
     edit(copy, b"blk", block_key(0, 8), lambda _: taken[0])
     edit(copy, b"blk", block_key(1, 8), lambda _: taken[0])
-    with pytest.raises(CorruptLogError, match="holds 41 blocks, the log 40 steps"):
+    with pytest.raises(CorruptLogError, match="holds 41 blocks, the log names 40"):
         verify_log(copy, KEYRING)
 
 
@@ -239,10 +239,19 @@ def test_two_continuations_of_one_log_are_a_fork(copy: Path, tmp_path: Path) -> 
             refuse(other, KEYRING)
 
 
-def test_no_status_is_signed_over_a_changed_entry(copy: Path) -> None:
-    edit(copy, b"entry", entry_key(43), lambda data: data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+def test_no_status_is_signed_over_a_changed_entry(copy: Path, tmp_path: Path) -> None:
+    def change(run: Path, index: int) -> None:
+        edit(run, b"entry", entry_key(index), lambda data: data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+
+    older = Path(shutil.copytree(copy, tmp_path / "older"))
+    change(copy, 44)  # of the last group
     with pytest.raises(CorruptLogError):
         LineageWriter.open_for_status(copy, KEY, KEYRING)
+    change(older, 12)  # opening does not look there, and what it signs is the entry as it was
+    writer = LineageWriter.open_for_status(older, KEY, KEYRING)
+    writer.append_status({"credential": "reader-07"})
+    writer.close()
+    assert "step 9" in located(older)
 
 
 def test_the_head_of_another_run_is_refused(copy: Path, tmp_path: Path) -> None:

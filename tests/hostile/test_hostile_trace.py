@@ -93,7 +93,7 @@ LIES = {
     "a denominator that is too large": (book_of(1, denominator=400.0), "was written to group"),
     "a row beyond the tables": (row_of(1, 1, route=99), "step 1, row 1: the row points outside"),
     "an observation beyond the manifest": (row_of(1, 1, manifest_index=12_345), "step 1, row 1: the row points"),
-    "the epoch": (lambda blocks: blocks.__setitem__(4, replace(blocks[4], epoch=0)), "step 4: the epochs? go"),
+    "the epoch": (lambda blocks: blocks.__setitem__(4, replace(blocks[4], epoch=0)), "entry 7: the epochs go back"),
     "a sketch of another length": (row_of(1, 0, sketch=b"abc"), "step 1, example `2-4`: a sketch of 3 bytes"),
 }
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.gating import MICRO, budget, tables
+from support.step_columns import columns_of
 
 from aqpolicy.bundle.tables import Row as TableRow
 from aqpolicy.bundle.tables import Tables
 from aqpolicy.gate.records.verdict import Judge
 from aqpolicy.lineage import CAUSES, EFFECTS, Book, Layout, Row
-from aqpolicy.lineage.block import StepBlock, encode_block
-from aqpolicy.scribe.columns import Exceptions, StepColumns
+from aqpolicy.lineage.block import StepBlock, encode_blocks
+from aqpolicy.lineage.record import NORMS
 from aqpolicy.trace.words import reason_of, verdict_of
 
 GROUPS = 3
@@ -38,49 +40,23 @@ rows = st.builds(
     sketch=st.binary(max_size=9),
     entropy=words,
 )
-BOOK = Book(0.1, 0.0, 0.0, 0.0, False, "SGD", (1.0,) * 3, (0.0,) * 3, (False,) * 3, 1.0, movement_charges=(0, 0))
-BOOK = Book(**{**{name: getattr(BOOK, name) for name in BOOK.__slots__}, "drift_charges": (3, 4)})
+CHARGES = {"movement_charges": (0, 0), "drift_charges": (3, 4)}
+BOOK = Book(0.1, 0.0, 0.0, 0.0, False, "SGD", (1.0,) * 3, (0.0,) * 3, (False,) * 3, 1.0, **CHARGES)
 
 
-def columns_of(members: list[Row], *, sketches: bool) -> StepColumns:
-    """Return rows as columns, marks as -1."""
-    listed = [(at, *one) for at, row in enumerate(members) for one in row.exceptions]
-    visit, group, reason, share = np.array(listed, np.int64).reshape(-1, 4).T
-
-    def column(name: str, mark: int = -2) -> np.ndarray:
-        return np.array([-1 if getattr(row, name) == mark else getattr(row, name) for row in members], np.int64)
-
-    return StepColumns(
-        step=3,
-        epoch=1,
-        phase="tune",
-        stage="",
-        today=-4,
-        time_ns=5,
-        book=BOOK,
-        example_keys=tuple(row.example_key for row in members),
-        index=column("manifest_index", 2**64 - 1),
-        route=column("route"),
-        effect=np.array([EFFECTS.index(row.effect) for row in members]),
-        cause=np.array([CAUSES.index(row.cause) for row in members]),
-        reason=column("reason_code"),
-        surprisal=column("surprisal", 2**32 - 1),
-        entropy=column("entropy", 2**32 - 1),
-        norms=np.array([row.norms for row in members], np.float64),
-        charges=np.array([row.charges for row in members], np.int64),
-        exceptions=Exceptions(visit, group, reason, share) if listed else None,
-        sketches=[row.sketch for row in members] if sketches else None,
-    )
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(rows, min_size=1, max_size=6), st.booleans())
-def test_columns_and_rows_are_the_same_bytes(members: list[Row], sketches: bool) -> None:
+@settings(max_examples=150, deadline=None)
+@given(st.lists(rows, min_size=1, max_size=6), st.booleans(), st.sampled_from(NORMS), st.data())
+def test_columns_and_rows_are_the_same_bytes(
+    members: list[Row], sketches: bool, kept: str, data: st.DataObject
+) -> None:
+    layout = replace(LAYOUT, norms=kept)
     if not sketches:
-        members = [Row(**{**{name: getattr(row, name) for name in row.__slots__}, "sketch": b""}) for row in members]
-    columns = columns_of(members, sketches=sketches)
-    block = StepBlock(0, 3, 1, 5, tuple(members), BOOK, "tune", "", -4)
-    assert encode_block(columns, LAYOUT) == encode_block(block, LAYOUT)
+        members = [replace(row, sketch=b"") for row in members]
+    first = data.draw(st.integers(0, len(members)))
+    visits = data.draw(st.sampled_from([(), ((first, len(members) - first),), ((first,), (len(members) - first,))]))
+    block = StepBlock(0, 3, 1, 5, tuple(members), BOOK, "tune", "", -4, visits)
+    columns = columns_of(block) if sketches else columns_of(block, sketches=None)
+    assert encode_blocks(columns, layout, 7) == encode_blocks(block, layout, 7)
     assert (columns.keys, columns.charged(2)) == (block.keys, block.charged(2))
     assert len(columns.rows) == len(members)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from aqpolicy.errors import IllegalTrainingSetupError
 from aqpolicy.gate.motion.lengths import lengths
+from aqpolicy.gate.motion.tables import Touched
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.lineage import NOT_BOOKED
 
@@ -53,6 +54,8 @@ class Entry:
     """What each group's admitted gradient was multiplied by before the optimizer saw it."""
     movement_charges: tuple[int, ...] = ()
     drift_charges: tuple[int, ...] = ()
+    touched: Touched = ()
+    """Rows of embedding tables that have a gradient (`tables`)."""
 
 
 class Bookkeeper:
@@ -130,6 +133,7 @@ class Bookkeeper:
         loss_scale: float = 1.0,
         movement_charges: Sequence[int] = (),
         drift_charges: Sequence[int] = (),
+        touched: Touched = (),
     ) -> Entry:
         """Return the record of a step that has moved the parameters.
 
@@ -144,6 +148,7 @@ class Bookkeeper:
             loss_scale: What the losses were multiplied by.
             movement_charges: What every budget is charged for movement.
             drift_charges: What every budget is charged for drift.
+            touched: Rows of embedding tables that have a gradient.
 
         Shapes:
             movement, residual, closed, proposed, factors, drift, clip: (g).
@@ -167,6 +172,7 @@ class Bookkeeper:
             clip=tuple(clip or ()),
             movement_charges=tuple(movement_charges),
             drift_charges=tuple(drift_charges),
+            touched=touched,
         )
 
     def _by_settings(self, gradients: Sequence[Tensor | None]) -> list[tuple[dict[str, Any], list[int]]]:

@@ -20,6 +20,7 @@ from aqpolicy.gate.motion.checks import Shadow
 from aqpolicy.gate.motion.drift import DriftMeter
 from aqpolicy.gate.motion.meters import Meters
 from aqpolicy.gate.motion.settle import Ruling
+from aqpolicy.gate.motion.tables import EmbeddingTables, touched_rows
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.gate.routing.leaks import identity
 
@@ -37,8 +38,10 @@ class Mover:
         scaler: Any = None,
         clip: float | None = None,
         resumed: bool = False,
+        tables: EmbeddingTables = (),
     ) -> None:
         """Copy the parameters; nobody but this object may step the optimizer from now on."""
+        self._tables = tables
         self.optimizer, self.groups, self.meters = optimizer, tuple(groups), meters
         self.book = Bookkeeper(optimizer, groups, resumed=resumed)
         self.shadow = Shadow(groups)
@@ -55,6 +58,11 @@ class Mover:
     def scale(self) -> float:
         """What losses are multiplied by for the sake of short floating point."""
         return 1.0 if self._scaler is None else float(self._scaler.get_scale())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what optimizer and scaler must remember to go on."""
+        scaler = None if self._scaler is None else self._scaler.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "scaler": scaler}
 
     def release(self) -> None:
         """Give the optimizer back to the loop."""
@@ -77,6 +85,7 @@ class Mover:
             self._scaler.unscale_(self.optimizer)
         clips = None if self._clip is None else self._clip_groups(self._clip)
         gradients = [parameter.grad for parameter in self.shadow.parameters]
+        touched = touched_rows(self._tables)
         expected = None
         if self.book.exact and self._scaler is None:
             expected = self.book.expected(self._ordered(self.shadow.values), self._ordered(gradients))
@@ -104,6 +113,7 @@ class Mover:
             loss_scale=scale,
             movement_charges=ruling.movement_charges,
             drift_charges=ruling.drift_charges,
+            touched=touched,
         )
         return entry, ruling
 

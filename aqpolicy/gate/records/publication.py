@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from aqpolicy.errors import IllegalTrainingSetupError
 from aqpolicy.gate.motion.metrics import Metrics
+from aqpolicy.gate.records.checkpoint import write_checkpoint
 from aqpolicy.gate.records.promotion import Promotions, publish
 from aqpolicy.gate.records.recorder import Recorder
 from aqpolicy.gate.routing.sketch import SketchPlan
@@ -61,12 +64,26 @@ class Publisher:
         torch.save(model.state_dict(), file)
         facts = {
             "name": name,
+            "kind": "model",
             "sketch_kind": SKETCH_KIND,
             "sketch_k": self._plan.k,
             "sketch_seed": self._plan.seed,
             "travelled": _packed(self._travelled()),
         }
         return publish(self._run, name, file.getvalue(), verdict, log=log, step=step, facts=facts)
+
+    def checkpoint(self, name: str, content: Mapping[str, Any], step: int) -> Path | None:
+        """Write a checkpoint and return its file; None where another rank has the log.
+
+        Raises:
+            IllegalTrainingSetupError: The run has no log.
+        """
+        if self._run is None:
+            raise IllegalTrainingSetupError(
+                "a checkpoint lies beside a log; pass lineage=..., or save gate.state_dict()"
+            )
+        log = self._recorder.log
+        return None if log is None else write_checkpoint(self._run, name, content, log=log, step=step)
 
 
 def _packed(travelled: Sequence[Tensor]) -> list[str]:

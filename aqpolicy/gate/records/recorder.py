@@ -42,6 +42,8 @@ class StepFacts:
     norms: Tensor | None
     sketches: Sequence[bytes] | None
     denominator: float
+    visits: tuple[tuple[int, ...], ...] = ()
+    """Visits per part, and in it per rank; left out where there is one of each."""
 
 
 @dataclass(slots=True)
@@ -87,6 +89,8 @@ class Recorder:
         """Start before the first step; `log` is set once the gate stands."""
         self._tables = tables
         self.log: Log | None = None
+        self.attempt = 0
+        """Number of the attempt that steps are made in."""
         self._judge, groups = Judge(tables), len(tables.groups)
         norms = np.array([row.norms for row in tables.rows], np.float64).reshape(-1, groups)
         self._limits = np.where(norms == NO_LIMIT, np.inf, norms / MICRO)
@@ -148,6 +152,8 @@ class Recorder:
             charges=_joined([one.charges for one in parts]),
             exceptions=verdict.exceptions,
             sketches=facts.sketches,
+            attempt=self.attempt,
+            visits=facts.visits,
         )
 
     def _book(self, facts: StepFacts, entry: Entry) -> Book:
@@ -172,6 +178,7 @@ class Recorder:
             clip=entry.clip,
             movement_charges=entry.movement_charges or none,
             drift_charges=entry.drift_charges or none,
+            touched=entry.touched,
         )
 
     def count(self, facts: StepFacts, step: StepColumns) -> None:

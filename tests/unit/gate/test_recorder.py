@@ -16,7 +16,7 @@ from aqpolicy.gate.accounts.visits import Batch, Reason, Scheduled, Spending
 from aqpolicy.gate.motion.book import Entry
 from aqpolicy.gate.records.recorder import Recorder, StepFacts
 from aqpolicy.lineage import NO_ENTROPY, NO_INDEX, NO_SURPRISAL, NOT_FINITE, NOT_MEASURED, Layout
-from aqpolicy.lineage.block import cut_block, decode_block, encode_block
+from aqpolicy.lineage.block import cut_block, decode_blocks, encode_blocks
 from aqpolicy.scribe.columns import StepColumns
 from aqpolicy.trust import example_key
 
@@ -194,8 +194,8 @@ def test_the_state_of_the_run_and_the_whole_book_are_in_the_step() -> None:
     )
     _, step = record(spending([1, 2]), entry=entry, state=state)
     layout = Layout(2, 1, ("warm-up", "tune"), ("open",))
-    data, _, _ = encode_block(step, layout)
-    found = decode_block(cut_block(data, layout), layout)
+    (block,) = encode_blocks(step, layout, 0)
+    found = decode_blocks([cut_block(block.data, layout)], layout)
     assert (found.step, found.epoch, found.phase, found.stage, found.today) == (0, 2, "tune", "open", 20_000)
     assert found.rows == step.rows
     assert found.book == step.book

@@ -29,7 +29,8 @@ def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
 
 def test_a_finished_log_verifies(tmp_path: Path) -> None:
     report = verify_log(write_run(tmp_path / "run", steps=130), KEYRING)
-    assert (report.entries, report.steps, report.rows, report.ended) == (135, 130, 520, True)
+    # the opening, the steps, the model, a seal and the end
+    assert (report.entries, report.steps, report.rows, report.ended) == (3 + 130 + 1 + 2, 130, 520, True)
     assert report.heads == 1 + 8 + 2  # the opening, every 16 steps, the model and the end
 
 
@@ -82,7 +83,7 @@ def test_events_stand_between_the_steps_where_they_happened(tmp_path: Path) -> N
     writer.append_model(2, bytes(32), {})
     writer.close()
     report = verify_log(tmp_path / "run", KEYRING)
-    assert (report.entries, report.steps, report.ended) == (3 + 2 + 2 + 1 + 1, 2, True)
+    assert (report.entries, report.steps, report.ended) == (3 + 2 + 2 + 1 + 2, 2, True)
     with LineageReader(tmp_path / "run", KEYRING) as reader:
         assert [(steps, facts["event"]) for steps, facts in reader.events] == [(0, "phase"), (2, "stage")]
         assert [facts["event"] for facts in reader.statuses] == ["phase", "stage"]
@@ -93,7 +94,7 @@ def test_an_event_is_durable_with_the_steps_around_it(tmp_path: Path) -> None:
     for step in range(17):
         writer.append_event({"event": "note", "step": step})
         writer.append_step(block(step))
-    writer._store.close()  # as a crash would
+    writer.abandon()
     with LineageReader(tmp_path / "run", KEYRING) as reader:
         assert [facts["step"] for facts in reader.statuses] == list(range(16))
     assert verify_log(tmp_path / "run", KEYRING).steps == 16
@@ -137,7 +138,7 @@ def test_a_log_of_another_format_is_refused_by_name(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", steps=1)
     edit(run, b"entry", entry_key(0), lambda data: data[:5] + b"\1" + data[6:])
     for read in (verify_log, LineageReader):
-        with pytest.raises(LineageError, match="the log has format 1, this version reads format 2"):
+        with pytest.raises(LineageError, match="the log has format 1, this version reads format 3"):
             read(run, KEYRING)
 
 
@@ -174,7 +175,7 @@ def test_what_is_durable_is_signed_although_nothing_was_closed(tmp_path: Path) -
     for step in range(40):
         writer.append_step(block(step))
     assert (writer.steps, writer.durable_steps) == (40, 32)
-    writer._store.close()  # as a crash would
+    writer.abandon()
     report = verify_log(tmp_path / "run", KEYRING)
     assert (report.steps, report.checkpoint.size, report.ended) == (32, 35, False)
     with pytest.raises(LineageError):
@@ -186,7 +187,7 @@ def test_a_model_is_durable_and_published_when_the_call_returns(tmp_path: Path) 
     writer.append_step(block(0))
     writer.append_model(1, b"\1" * 32, {"travelled": {"head": "00" * 80_000}})  # larger than an entry may be
     head = (tmp_path / "run" / "head.note").read_bytes()
-    writer._store.close()
+    writer.abandon()
     assert open_checkpoint(head, KEYRING.keys("log")).size == 5
     with LineageReader(tmp_path / "run", KEYRING) as reader:
         (model,) = reader.models
@@ -209,7 +210,7 @@ def test_after_a_failed_write_the_log_takes_nothing_more(
 
     writer = LineageWriter.create(tmp_path / "run", GENESIS, KEY, **NAMES)
     writer.append_step(block(0))
-    target = "aqpolicy.lineage.store.Store._put" if broken == "store" else "aqpolicy.lineage.writer.replace_file"
+    target = "aqpolicy.lineage.store.Store._put" if broken == "store" else "aqpolicy.lineage.group.replace_file"
     with monkeypatch.context() as context:
         context.setattr(target, fail)
         with pytest.raises(LineageError, match=r"training must stop.*no space"):
@@ -243,10 +244,11 @@ def test_a_head_that_lags_behind_the_store_is_no_damage(tmp_path: Path) -> None:
     writer.append_status({"credential": "reader-07"})
     writer.close()
     (run / "head.note").write_bytes(older)  # as a crash between the two writes would leave it
-    assert verify_log(run, KEYRING).checkpoint.size == 7
+    assert verify_log(run, KEYRING).checkpoint.size == 8
 
 
 def test_progress_ends_at_all_steps(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    verify_log(write_run(tmp_path / "run", steps=5), KEYRING, lambda done, total: seen.append((done, total)))
-    assert seen == [(number, 5) for number in range(1, 6)]
+    verify_log(write_run(tmp_path / "run", steps=600), KEYRING, lambda done, total: seen.append((done, total)))
+    assert [done for done, _ in seen] == [256, 512, 600]  # as often as an index was sealed
+    assert {total for _, total in seen} == {600}

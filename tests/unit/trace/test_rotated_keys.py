@@ -10,11 +10,11 @@ from support.gating import tables
 from support.tracing import AUTHOR, ISSUER, KEYRING, LOG, Story, train
 
 from aqpolicy.cli.main import main
-from aqpolicy.errors import BundleSignatureError, LineageError, SignatureError
+from aqpolicy.errors import BundleSignatureError, InputError, LineageError, ProvenanceError, SignatureError
 from aqpolicy.gate import attach
 from aqpolicy.lineage import LineageReader, LineageWriter, verify_log
 from aqpolicy.trace import open_run
-from aqpolicy.trust import Keyring, Retired, SigningKey, VerifyKey
+from aqpolicy.trust import Keyring, Retired, SigningKey, VerifyKey, parse_keyring, sign_keyring
 
 NEXT = SigningKey.from_seed("next", bytes([55]) * 32)
 
@@ -73,3 +73,18 @@ def test_verifying_tells_of_what_revocations_reach(run: Path, capsys: pytest.Cap
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("revoked"))
     assert "labels of `reader0` came up 2 times in 2 steps" in line
     assert f"(entry {index})" in line
+
+
+def test_a_keyring_that_ends_soon_is_told_and_still_used(run: Path) -> None:
+    root = SigningKey.from_seed("root", bytes([57]) * 32)
+    draft = Keyring({**KEYRING.roles, "root": (root.verify_key,)}, 1, "2026-02-03")
+    ending = parse_keyring(sign_keyring(draft, [root]))
+    files = {"bundle": run / "nowhere.aqb", "manifest": run / "manifest.aqm", "keyring": ending}
+    with pytest.warns(UserWarning, match="the keyring ends on 2026-02-03"), pytest.raises(InputError):
+        attach(None, None, **files, unsafe_without_lineage=True, today=date(2026, 2, 1))  # type: ignore[arg-type]  # not reached
+
+
+def test_a_manifest_for_another_purpose_teaches_nothing(run: Path) -> None:
+    files = {"bundle": run / "bundle.aqb", "manifest": run / "manifest.aqm", "keyring": KEYRING}
+    with pytest.raises(ProvenanceError, match="is for `training`, not for `evaluation`"):
+        attach(None, None, **files, unsafe_without_lineage=True, purpose="evaluation")  # type: ignore[arg-type]  # not reached
