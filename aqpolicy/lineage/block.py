@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from aqpolicy.errors import CorruptLogError, LineageError
 from aqpolicy.lineage.book import decode_book, encode_book
-from aqpolicy.lineage.leaf import FLAGS_AT, ROW_MAGIC, decode_row, encode_row, row_bytes, row_end
+from aqpolicy.lineage.leaf import FLAGS_AT, decode_row, encode_row, row_bytes, row_end
 from aqpolicy.lineage.record import Book, Layout, Row
 from aqpolicy.lineage.visits import Visits, by_rank, checked, in_order, whole
 from aqpolicy.trust import leaf_hash, root_of
@@ -275,8 +275,6 @@ def _plain_ends(data: bytes, at: int, rows: int, layout: Layout) -> Sequence[int
     width = row_bytes(layout)
     end = at + width * rows
     if end > len(data) or any(data[at + FLAGS_AT : end : width]):
-        return ()
-    if any(data[at + number : end : width] != bytes([letter]) * rows for number, letter in enumerate(ROW_MAGIC)):
         return ()
     return range(at + width, end + 1, width)
 

@@ -58,8 +58,8 @@ def _with_whole_pages(file: Path, lock: int | None) -> int | None:
     try:
         with file.open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
-            found = lmdb.verify._Verifier(opened, size)  # type: ignore[no-untyped-call]  # lmdb types all but this
-            problems: list[str] = found.verify()  # type: ignore[no-untyped-call]
+            found = lmdb.verify._Verifier(opened, size)  # type: ignore[no-untyped-call]  # noqa: SLF001  # see below
+            problems: list[str] = found.verify()  # type: ignore[no-untyped-call]  # lmdb types all but this
         # Of a value of several pages it looks at the first alone; LMDB then reads behind the end of the file.
         if not problems and any(found.live[size // found.psize :]):
             problems = ["a page in use lies beyond the end of the file"]

@@ -1,9 +1,10 @@
 """Rows as bytes: the leaves of a step's tree.
 
 All numbers are little-endian. A row is a fixed part whose width follows from the
-first entry of the log, and after it only what the row has: flags say what. Every
-fact has exactly one encoding; what is read is refused unless a gate would have
-written it so.
+first entry of the log, and after it only what the row has: flags say what. That a
+leaf is a row and no book follows from its place, and the format from the first entry,
+so a row says neither. Every fact has exactly one encoding; what is read is refused
+unless a gate would have written it so.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ from typing import Final
 from aqpolicy.errors import CorruptLogError, LineageError
 from aqpolicy.lineage.record import CAUSES, EFFECTS, KEY_BYTES, NOT_FINITE, NOT_MEASURED, Layout, Row
 
-ROW_MAGIC: Final = b"AQR3"
 ROW_FIELDS: Final = (
-    ("magic", "4s"),
     ("key", "16s"),
-    ("index", "Q"),
+    ("index", "I"),
     ("route", "I"),
     ("effect", "B"),
     ("cause", "B"),
@@ -48,7 +47,9 @@ LARGEST_NORMS: Final = {"float32": LARGEST_NORM, "float16": 65504.0}
 
 _ROW: Final = struct.Struct("<" + "".join(code for _, code in ROW_FIELDS))
 HEAD_BYTES: Final = _ROW.size
-FLAGS_AT: Final = struct.calcsize("<" + "".join(code for _, code in ROW_FIELDS[:7]))
+KEY: Final = slice(0, KEY_BYTES)
+"""Where the example key of a row is."""
+FLAGS_AT: Final = struct.calcsize("<" + "".join(code for _, code in ROW_FIELDS[:6]))
 _EXCEPTION: Final = struct.Struct("<" + "".join(code for _, code in EXCEPTION_FIELDS))
 _COUNT: Final = 2
 _LENGTH: Final = 4
@@ -81,7 +82,7 @@ def row_end(data: bytes, at: int, layout: Layout) -> int:
         end += _COUNT + _EXCEPTION.size * int.from_bytes(data[end : end + _COUNT], "little")
     if flags & SKETCHED:
         end += _LENGTH + int.from_bytes(data[end : end + _LENGTH], "little")
-    if not data.startswith(ROW_MAGIC, at) or flags > FLAGS or end > len(data):
+    if flags > FLAGS or end > len(data):
         raise CorruptLogError("the row has no valid head")
     return end
 
@@ -110,7 +111,6 @@ def encode_row(row: Row, layout: Layout) -> bytes:
     flags = wide | (LOWERED if row.exceptions else 0) | (SKETCHED if row.sketch else 0)
     try:
         head = _ROW.pack(
-            ROW_MAGIC,
             row.example_key,
             row.manifest_index,
             row.route,
@@ -155,7 +155,7 @@ def decode_row(leaf: bytes, layout: Layout) -> Row:
         CorruptLogError: The bytes are not the one encoding of a row.
     """
     charges, exceptions, sketch = cut_tail(leaf, layout)
-    _, key, index, route, effect, cause, reason, _, surprisal, entropy = _ROW.unpack_from(leaf)
+    key, index, route, effect, cause, reason, _, surprisal, entropy = _ROW.unpack_from(leaf)
     if effect >= len(EFFECTS) or cause >= len(CAUSES):
         raise CorruptLogError("the row has an unknown effect or cause")
     norms = _norms(layout.groups, layout.norms).unpack_from(leaf, HEAD_BYTES)

@@ -11,24 +11,21 @@ of the log. That seals are signed and runs complete is what `verify_log` shows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import chain
-from typing import Final
 
 from aqpolicy.errors import CorruptLogError, LineageError
 from aqpolicy.lineage.entry import STEP, StepEntry, decode_entry, decode_step
+from aqpolicy.lineage.leaf import KEY
 from aqpolicy.lineage.reader import LineageReader
-from aqpolicy.lineage.record import KEY_BYTES
-from aqpolicy.lineage.runs import EXAMPLE_RUN, MANIFEST_RUN, RunBuilder, heads_of, prefix_of
+from aqpolicy.lineage.runs import EXAMPLE_RUN, RunBuilder, heads_of, prefix_of
 from aqpolicy.lineage.seal import MakeBuilder
 from aqpolicy.lineage.segment import Segment, StepPlace, Visit
 from aqpolicy.lineage.segments import Segments
-from aqpolicy.lineage.tops import KEPT, ROW_OFFSETS, Tops
+from aqpolicy.lineage.tops import KEPT, Tops
 from aqpolicy.trust import digest_text, sha256
-
-_KEY: Final = slice(ROW_OFFSETS["key"], ROW_OFFSETS["key"] + KEY_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +81,19 @@ class Index:
     def _wanted(self, found: Visit | StepPlace, superseded: bool) -> bool:
         return superseded or self._segments.counts(found.step, found.attempt)
 
-    def visits_of_example(self, key: bytes, *, superseded: bool = False) -> list[Visit]:
+    def visits_of_example(self, key: bytes, *, root: bytes | None = None, superseded: bool = False) -> list[Visit]:
         """Return all visits of an example, in the order of the log.
 
         Args:
             key: Its key (`trust.example_key`).
+            root: Of the manifest in force, where a run had several one after the other and only this one counts.
             superseded: Also those of steps that a later attempt took again.
         """
         visits: list[Visit] = []
         for segment in self._segments.all:
             found, places, several = segment.example(prefix_of(key))
             own = self._of_key(segment, [places[number] for number in found], key, several)
-            visits += map(segment.visit, own)
+            visits += [segment.visit(place) for place in own if root in (None, segment.root_of(place))]
         return [visit for visit in visits if self._wanted(visit, superseded)]
 
     def _of_key(self, segment: Segment, places: Sequence[int], key: bytes, several: bool) -> Sequence[int]:
@@ -110,11 +108,11 @@ class Index:
         Where the row says so, that is quick. Where it does not, it may be damaged: it is compared with its entry.
         """
         row = self._log.raw_block(self._entry(visit), visit.rank).leaves[visit.row : visit.row + 1]
-        return any(leaf[_KEY] == key for leaf in row) or self.key(visit) == key
+        return any(leaf[KEY] == key for leaf in row) or self.key(visit) == key
 
     def key(self, visit: Visit) -> bytes:
         """Return the example key of a visit, read from its row."""
-        return self.leaf(visit)[_KEY]
+        return self.leaf(visit)[KEY]
 
     def leaf(self, visit: Visit) -> bytes:
         """Return the row of a visit, compared with its entry.
@@ -131,36 +129,16 @@ class Index:
             raise CorruptLogError("the index names a row that the log does not have", f"entry {visit.entry}")
         return entry
 
-    def visits_of_manifest_range(
-        self, first: int, end: int, *, root: bytes | None = None, superseded: bool = False
-    ) -> list[Visit]:
-        """Return all visits of the examples that a manifest numbers from `first` to before `end`.
-
-        Args:
-            first: The first number.
-            end: The one after the last.
-            root: Of the manifest, where a run had several one after the other.
-            superseded: Also those of steps that a later attempt took again.
-        """
-        visits = []
-        for segment, place in self._in_manifest(first, end):
-            if root is None or segment.at(segment.position_of(place)).manifest_root == root:
-                visits.append(segment.visit(place))
-        return [visit for visit in visits if self._wanted(visit, superseded)]
-
-    def _in_manifest(self, first: int, end: int) -> Iterator[tuple[Segment, int]]:
-        for segment in self._segments.all:
-            found, places = segment.manifest(first, end)
-            for place in sorted(places[number] for number in found):
-                yield segment, place
-
-    def steps_of_manifest_range(
-        self, first: int, end: int, *, root: bytes | None = None, superseded: bool = False
+    def steps_of_examples(
+        self, keys: Iterable[bytes], *, root: bytes | None = None, superseded: bool = False
     ) -> list[StepVisits]:
-        """Return the steps of the same visits."""
-        visits = self.visits_of_manifest_range(first, end, root=root, superseded=superseded)
-        counted = Counter((visit.step, visit.attempt, visit.entry) for visit in visits)
-        return [StepVisits(*step, count) for step, count in counted.items()]
+        """Return the steps in which any of these examples was visited, in the order of the log; as `visits_of_example`.
+
+        So the labels of a session or an annotator lead to steps: a manifest has every example once.
+        """
+        visits = (visit for key in keys for visit in self.visits_of_example(key, root=root, superseded=superseded))
+        counted = Counter((visit.entry, visit.step, visit.attempt) for visit in visits)
+        return [StepVisits(step, attempt, entry, count) for (entry, step, attempt), count in sorted(counted.items())]
 
     def steps_of_route(self, route: int, *, bundle: bytes | None = None, superseded: bool = False) -> list[StepVisits]:
         """Return the steps in which examples took a row of the mask table.
@@ -230,10 +208,6 @@ class Index:
     def evidence_of_example(self, key: bytes) -> list[Evidence]:
         """Return per seal what shows that `visits_of_example` left nothing out."""
         return [self._evidence(EXAMPLE_RUN, part, part.example(prefix_of(key))[0]) for part in self._segments.all]
-
-    def evidence_of_manifest_range(self, first: int, end: int) -> list[Evidence]:
-        """Return per seal what shows that `visits_of_manifest_range` left nothing out."""
-        return [self._evidence(MANIFEST_RUN, part, part.manifest(first, end)[0]) for part in self._segments.all]
 
     def _evidence(self, run: str, segment: Segment, found: range) -> Evidence:
         return Evidence(segment.seal, run, digest_text(sha256(segment.data(run))), found.start, found.stop)

@@ -10,6 +10,7 @@ from typing import Final
 from aqpolicy.errors import CorruptLogError, ForkedLogError, LineageError
 from aqpolicy.lineage.attempts import Resumption
 from aqpolicy.lineage.entry import CKPT, RESUME, STEP, StepEntry, decode_entry, decode_step
+from aqpolicy.lineage.leaf import KEY
 from aqpolicy.lineage.proof import LoggedEntry, RowProof
 from aqpolicy.lineage.reader import LineageReader
 from aqpolicy.trust import Checkpoint, Tree, example_key, leaf_hash
@@ -17,7 +18,6 @@ from aqpolicy.trust import Checkpoint, Tree, example_key, leaf_hash
 _STEPS_KEPT: Final = 8
 _KIND: Final = slice(4, 5)
 """Where an entry says of what kind it is."""
-_KEY: Final = slice(4, 20)
 """Where the leaf of a row holds the key of its example."""
 
 
@@ -129,7 +129,7 @@ class Prover:
             (rank, position)
             for rank, part in enumerate(entry.ranks)
             for position, leaf in enumerate(self._rank(entry, rank).leaves[: part.rows])
-            if leaf[_KEY] == key
+            if leaf[KEY] == key
         ]
         if not found:
             raise LineageError(f"the log has no row of example {shown} in step {entry.step}")

@@ -91,7 +91,9 @@ class LineageReader:
             with path.open("rb") as file:
                 return file.read(_LARGEST_NOTE + 1)
         except FileNotFoundError as error:
-            said = "was killed while it was begun, or its head was taken away; begin the run again, or put the head back"
+            said = (
+                "was killed while it was begun, or its head was taken away; begin the run again, or put the head back"
+            )
             raise LineageError(f"the log has no signed head `{path}`: it {said}") from error
         except OSError as error:
             raise LineageError(f"the signed head `{path}` cannot be read: {error.strerror}") from error
@@ -154,9 +156,7 @@ class LineageReader:
     def models(self) -> list[dict[str, Any]]:
         """The models published by the run: `entry`, `step`, `model` (digest) and what was said of each."""
         found = told(self.entries(), int(self.genesis["first_step"]))
-        return [
-            {**self.body(index, facts), **facts, "entry": index} for index, kind, _, facts in found if kind == CKPT
-        ]
+        return [{**self.body(index, facts), **facts, "entry": index} for index, kind, _, facts in found if kind == CKPT]
 
     @property
     def statuses(self) -> list[dict[str, Any]]:

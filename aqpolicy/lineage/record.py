@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-NO_INDEX: Final = 2**64 - 1
+NO_INDEX: Final = 2**32 - 1
 """Manifest index of an example that the manifest does not hold."""
 
 NO_SURPRISAL: Final = 2**32 - 1

@@ -8,7 +8,6 @@ its number in the order of the entries, in a step by rank, in a rank as the bloc
 | --- | --- |
 | `step` | place -> entry, step, attempt, rank, row; and which bundle and manifest were in force |
 | `example` | example key -> places |
-| `manifest` | manifest index -> places |
 | `route` | row of the mask table -> steps, and visits in each |
 | `group` | depth group -> steps in which it moved, and the visits with the largest mass (`tops`) |
 
@@ -18,7 +17,6 @@ Layout: docs/formats/lineage-index.md.
 from __future__ import annotations
 
 import struct
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
@@ -27,19 +25,16 @@ from typing import Any, Final
 from aqpolicy.errors import LineageError
 from aqpolicy.lineage.book import BOOK_HEAD
 from aqpolicy.lineage.entry import StepEntry
+from aqpolicy.lineage.leaf import HEAD_BYTES
 from aqpolicy.lineage.record import KEY_BYTES, Layout
 from aqpolicy.lineage.runs_codec import BYTES, F32, U32, U64, column, encode_run
-from aqpolicy.lineage.tops import HEAD, HEAD_BYTES, ROW_OFFSETS, Tops
+from aqpolicy.lineage.tops import ROW_OFFSETS, Tops
 
 STEP_RUN: Final = "step"
 EXAMPLE_RUN: Final = "example"
-MANIFEST_RUN: Final = "manifest"
 ROUTE_RUN: Final = "route"
 GROUP_RUN: Final = "group"
-RUNS: Final = (STEP_RUN, EXAMPLE_RUN, MANIFEST_RUN, ROUTE_RUN, GROUP_RUN)
-
-MOST_INDEXES: Final = 1 << 32
-"""Run `manifest` holds manifest indexes below this; no manifest has so many labels."""
+RUNS: Final = (STEP_RUN, EXAMPLE_RUN, ROUTE_RUN, GROUP_RUN)
 
 Numbers = Iterable[int] | bytes
 """A column of a run, as numbers or as the machine has them."""
@@ -94,7 +89,6 @@ class RunBuilder:
         return {
             STEP_RUN: self._step_run(),
             EXAMPLE_RUN: encode_run(EXAMPLE_RUN, zip((U32, U32, U32), self.examples(heads), strict=True)),
-            MANIFEST_RUN: encode_run(MANIFEST_RUN, zip((U32, U32), self.labels(heads), strict=True)),
             ROUTE_RUN: self._route_run(),
             GROUP_RUN: self._group_run(),
         }
@@ -110,15 +104,6 @@ class RunBuilder:
         last = dict(zip(prefixes, keys, strict=True))
         shared = sorted({prefix for prefix, key in zip(prefixes, keys, strict=True) if last[prefix] != key})
         return *_ordered(prefixes), shared
-
-    def labels(self, heads: bytes) -> tuple[Numbers, Numbers]:
-        """Return the columns of run `manifest`: manifest indexes and places."""
-        indexes, high = words(heads, "index").tolist(), words(heads, "index", 1).tolist()
-        if any(high):  # what is in no manifest goes to the end
-            indexes = [MOST_INDEXES if beyond else index for index, beyond in zip(indexes, high, strict=True)]
-        indexes, places = _ordered(indexes)
-        end = bisect_left(indexes, MOST_INDEXES)
-        return indexes[:end], places[:end]
 
     def _step_run(self) -> bytes:
         indexes, steps, attempts, grounds = zip(*self._entries, strict=True) if self._entries else ((),) * 4
@@ -168,7 +153,7 @@ def movement_of(book: bytes, layout: Layout) -> tuple[float, ...]:
 
 def heads_of(rows: Sequence[bytes]) -> bytes:
     """Return what of rows the index looks at."""
-    return b"".join([row[HEAD] for row in rows])
+    return b"".join([row[:HEAD_BYTES] for row in rows])
 
 
 def prefix_of(key: bytes) -> int:
@@ -176,9 +161,9 @@ def prefix_of(key: bytes) -> int:
     return int.from_bytes(key[:4], "little")
 
 
-def words(heads: bytes, field: str, word: int = 0) -> Any:
-    """Return a field of four bytes, or four bytes of a field, of all rows, where it lies."""
-    start = (ROW_OFFSETS[field] - HEAD.start) // 4 + word
+def words(heads: bytes, field: str) -> Any:
+    """Return a field of four bytes, or the first four bytes of a field, of all rows, where it lies."""
+    start = ROW_OFFSETS[field] // 4
     return column(U32, heads)[start :: HEAD_BYTES // 4]
 
 

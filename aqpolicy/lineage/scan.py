@@ -13,10 +13,9 @@ from functools import cache
 from typing import Final
 
 from aqpolicy.errors import CorruptLogError
-from aqpolicy.lineage.leaf import FLAGS, FLAGS_AT, HEAD_BYTES, ROW_MAGIC, cut_tail, decode_row, norm_bytes, row_bytes
+from aqpolicy.lineage.leaf import FLAGS, FLAGS_AT, HEAD_BYTES, KEY, cut_tail, decode_row, norm_bytes, row_bytes
 from aqpolicy.lineage.record import CAUSES, EFFECTS, NOT_MEASURED, Layout
 
-_KEY: Final = slice(4, 20)
 _EFFECTS: Final = bytes(range(len(EFFECTS)))
 _CAUSES: Final = bytes(range(len(CAUSES)))
 _KNOWN: Final = bytes(range(FLAGS + 1))
@@ -40,17 +39,15 @@ def scan_rows(rows: Sequence[bytes], layout: Layout) -> tuple[bytes, list[int]]:
         heads = b"".join([row[:HEAD_BYTES] for row in rows])
         if _are_heads(heads) and _are_norms(rows, layout):
             try:
-                return b"".join([row[_KEY] for row in rows]), _charged(rows, heads, layout)
+                return b"".join([row[KEY] for row in rows]), _charged(rows, heads, layout)
             except CorruptLogError:  # which row it is, the slow way tells
                 pass
     return _one_by_one(rows, layout)
 
 
 def _are_heads(heads: bytes) -> bool:
-    count = len(heads) // HEAD_BYTES
     return (
-        all(heads[at::HEAD_BYTES] == ROW_MAGIC[at : at + 1] * count for at in range(len(ROW_MAGIC)))
-        and not heads[FLAGS_AT - 3 :: HEAD_BYTES].translate(None, _EFFECTS)
+        not heads[FLAGS_AT - 3 :: HEAD_BYTES].translate(None, _EFFECTS)
         and not heads[FLAGS_AT - 2 :: HEAD_BYTES].translate(None, _CAUSES)
         and not heads[FLAGS_AT::HEAD_BYTES].translate(None, _KNOWN)
     )

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from aqpolicy.errors import CorruptLogError
-from aqpolicy.lineage.runs import EXAMPLE_RUN, GROUP_RUN, MANIFEST_RUN, MOST_INDEXES, ROUTE_RUN, STEP_RUN
+from aqpolicy.lineage.runs import EXAMPLE_RUN, GROUP_RUN, ROUTE_RUN, STEP_RUN
 from aqpolicy.lineage.runs_codec import BYTES, F32, U32, U64, Column, decode_run
 
 _KINDS: Final = {
     STEP_RUN: (U64, U64, U32, U32, U32, U32, BYTES),
     EXAMPLE_RUN: (U32, U32, U32),
-    MANIFEST_RUN: (U32, U32),
     ROUTE_RUN: (U32, U32, U32, U32),
     GROUP_RUN: (BYTES, U32, F32, U32),
 }
@@ -92,7 +91,7 @@ class Segment:
     def _run(self, name: str) -> list[Column]:
         if name not in self._opened:
             columns = decode_run(name, _KINDS[name], self.data(name))
-            if name in {EXAMPLE_RUN, MANIFEST_RUN} and len(columns[0]) != len(columns[1]):
+            if name == EXAMPLE_RUN and len(columns[0]) != len(columns[1]):
                 raise self._corrupt()
             self._opened[name] = columns
         return self._opened[name]
@@ -131,6 +130,10 @@ class Segment:
             raise self._corrupt()
         return position
 
+    def root_of(self, place: int) -> bytes:
+        """Return the root of the manifest that was in force where a row is."""
+        return self.at(self.position_of(place)).manifest_root
+
     def _part(self, place: int) -> int:
         part = bisect_right(self._firsts, place) - 1
         if not 0 <= part < len(self._firsts) - 1:
@@ -153,12 +156,6 @@ class Segment:
         found = range(bisect_left(prefixes, prefix), bisect_right(prefixes, prefix))
         at = bisect_left(shared, prefix)
         return found, places, at < len(shared) and shared[at] == prefix
-
-    def manifest(self, first: int, end: int) -> tuple[range, Column]:
-        """Return which records of run `manifest` have an index from `first` to before `end`, and the places of all."""
-        indexes, places = self._run(MANIFEST_RUN)
-        first, end = min(first, MOST_INDEXES), min(end, MOST_INDEXES)
-        return range(bisect_left(indexes, first), bisect_left(indexes, end)), places
 
     def route(self, route: int) -> list[tuple[StepPlace, int]]:
         """Return the steps in which a row of the mask table was used, and how often."""

@@ -125,7 +125,8 @@ def _tally(store: Store, state: State, layout: Layout) -> Tally:
     if (last is None) != (state.last_step < 0):
         raise CorruptLogError("the last step is not in its place", f"entry {state.last_step}")
     # After a RESUME the tally is that of a model entry, until the next step.
-    if last is not None and (last.attempt, last.step) == (state.attempt, state.step - 1):
-        if (last.budget_state, last.data_cursor) != (tally.budget_state, tally.data_cursor):
-            raise CorruptLogError("budgets or examples so far are not what the last step says", f"step {last.step}")
+    if last is None or (last.attempt, last.step) != (state.attempt, state.step - 1):
+        return tally
+    if (last.budget_state, last.data_cursor) != (tally.budget_state, tally.data_cursor):
+        raise CorruptLogError("budgets or examples so far are not what the last step says", f"step {last.step}")
     return tally

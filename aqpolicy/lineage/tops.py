@@ -18,8 +18,7 @@ from functools import cache
 from heapq import heappush, heapreplace
 from typing import Final
 
-from aqpolicy.lineage.leaf import FLAGS_AT, LOWERED, NORM_CODES, ROW_FIELDS, cut_tail
-from aqpolicy.lineage.leaf import HEAD_BYTES as ROW_HEAD_BYTES
+from aqpolicy.lineage.leaf import FLAGS_AT, HEAD_BYTES, LOWERED, NORM_CODES, ROW_FIELDS, cut_tail
 from aqpolicy.lineage.record import EFFECTS, Layout
 
 KEPT: Final = 16
@@ -36,10 +35,6 @@ ROW_OFFSETS: Final = {
 }
 """Where the fields of a row begin."""
 
-HEAD: Final = slice(ROW_OFFSETS["key"], ROW_HEAD_BYTES)
-"""What of a row the index looks at, norms and exceptions apart."""
-HEAD_BYTES: Final = HEAD.stop - HEAD.start
-
 
 class Tops:
     """The largest masses so far."""
@@ -48,7 +43,7 @@ class Tops:
         """Start with nothing; `groups` are those that are looked at, all by default."""
         self._layout = layout
         self._number = struct.Struct("<" + NORM_CODES[layout.norms])
-        self._norms = slice(ROW_HEAD_BYTES, ROW_HEAD_BYTES + self._number.size * layout.groups)
+        self._norms = slice(HEAD_BYTES, HEAD_BYTES + self._number.size * layout.groups)
         self._width, self._kept = layout.groups, kept
         self._heaps: dict[int, list[tuple[float, int]]] = {
             group: [] for group in (range(layout.groups) if groups is None else groups)
@@ -61,16 +56,16 @@ class Tops:
 
         Args:
             rows: Their leaves.
-            heads: The part `HEAD` of each.
+            heads: The first `leaf.HEAD_BYTES` of each.
             first: Place of the first one in the order of the runs.
         """
         places: Sequence[int] = range(first, first + len(rows))
-        effects = heads[ROW_OFFSETS["effect"] - HEAD.start :: HEAD_BYTES]
+        effects = heads[ROW_OFFSETS["effect"] :: HEAD_BYTES]
         if effects.translate(None, _WROTE):
             wrote = [number for number, effect in enumerate(effects) if effect in _WROTE]
             places, rows = [places[number] for number in wrote], [rows[number] for number in wrote]
         if rows:
-            if any(flags & LOWERED for flags in set(heads[FLAGS_AT - HEAD.start :: HEAD_BYTES])):
+            if any(flags & LOWERED for flags in set(heads[FLAGS_AT::HEAD_BYTES])):
                 rows = [self._lowered(row) if row[FLAGS_AT] & LOWERED else row for row in rows]
             self._look(rows, places)
 

@@ -15,6 +15,7 @@ from aqpolicy.errors import CorruptLogError
 from aqpolicy.lineage.block import RawBlock, cut_block, visits_of
 from aqpolicy.lineage.book import decode_book
 from aqpolicy.lineage.entry import RankEntry, StepEntry
+from aqpolicy.lineage.leaf import KEY
 from aqpolicy.lineage.record import KEY_BYTES, Layout
 from aqpolicy.lineage.runs import RunBuilder
 from aqpolicy.lineage.scan import scan_rows
@@ -161,7 +162,7 @@ def _damage(block: RawBlock, rank: RankEntry) -> tuple[list[Place], bool]:
 def _leaf_name(block: RawBlock, number: int) -> str:
     if number == len(block.rows):
         return "book"
-    return f"row {number} (example key {block.leaves[number][4:20].hex()})"
+    return f"row {number} (example key {block.leaves[number][KEY].hex()})"
 
 
 def _compared(task: StepTask, blocks: Sequence[RawBlock], layout: Layout) -> tuple[list[Place], Charges]:

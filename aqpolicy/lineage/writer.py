@@ -34,7 +34,7 @@ from aqpolicy.lineage.entry import (
     encode_facts,
     encode_step,
 )
-from aqpolicy.lineage.genesis import digest_of, first_facts, layout_of
+from aqpolicy.lineage.genesis import first_facts, layout_of
 from aqpolicy.lineage.group import Group
 from aqpolicy.lineage.runs import RunBuilder
 from aqpolicy.lineage.seal import MakeBuilder, Sealer
@@ -132,8 +132,9 @@ class LineageWriter:
         reason: str,
         index: MakeBuilder = RunBuilder,
     ) -> Self:
-        """Go on with the log of a run that has stopped, from a model that it published; the time does not depend on
-        the log's size.
+        """Go on with the log of a run that has stopped, from a model that it published.
+
+        How long that takes does not depend on the log's size.
 
         Durability: on return, the entry that says so, under a published head.
 
@@ -218,9 +219,7 @@ class LineageWriter:
         groups = self._layout.groups
         if len(blocks) > MOST_RANKS or max(block.rows for block in blocks) * groups > MOST_CELLS:
             raise LineageError(f"a step has at most {MOST_RANKS} ranks, and each of them {MOST_CELLS} cells")
-        return tuple(
-            RankEntry(rank, block.rows, block.rows * groups, block.root) for rank, block in enumerate(blocks)
-        )
+        return tuple(RankEntry(rank, block.rows, block.rows * groups, block.root) for rank, block in enumerate(blocks))
 
     def _count(self, place: int, entry: StepEntry, blocks: Sequence[RankBlock]) -> None:
         self.steps, self._last_step = self.steps + 1, place
@@ -292,7 +291,11 @@ class LineageWriter:
             root: The manifest's root.
             digest: Of its file.
         """
-        said = {"digest": digest_text(digest), "root": digest_text(root), "supersedes": digest_text(self._manifest_root)}
+        said = {
+            "digest": digest_text(digest),
+            "root": digest_text(root),
+            "supersedes": digest_text(self._manifest_root),
+        }
         place = self._group.append(MANIFEST, encode_facts(said))
         self._manifest_root = root
         return place

@@ -23,7 +23,6 @@ from aqpolicy.lineage.leaf import (
     LOWERED,
     NORM_CODES,
     ROW_FIELDS,
-    ROW_MAGIC,
     SKETCHED,
     WIDE,
     decode_row,
@@ -144,7 +143,6 @@ class StepColumns:
     def _table(self, layout: Layout, *, wide: bool) -> npt.NDArray[Any]:
         """Return the part of all rows that is before exceptions and sketch."""
         table = np.zeros(len(self.example_keys), _row_type(layout.groups, layout.budgets, layout.norms, wide))
-        table["magic"] = np.void(ROW_MAGIC)
         table["key"] = np.frombuffer(self.keys, "V16")
         # -1 wraps to the largest number of its place, which is the mark that the format has for it.
         table["index"] = self.index

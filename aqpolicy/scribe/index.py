@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aqpolicy.lineage.leaf import HEAD_BYTES
 from aqpolicy.lineage.record import KEY_BYTES, Layout
 from aqpolicy.lineage.runs import Numbers, RunBuilder, words
-from aqpolicy.lineage.tops import HEAD_BYTES, Tops
+from aqpolicy.lineage.tops import Tops
 
 
 class FastRunBuilder(RunBuilder):
@@ -31,12 +32,6 @@ class FastRunBuilder(RunBuilder):
         other = (keys[again] != keys[again + 1]).any(axis=1)
         shared = np.unique(prefixes[again[other]])
         return prefixes.tobytes(), places.tobytes(), shared.tobytes()
-
-    def labels(self, heads: bytes) -> tuple[Numbers, Numbers]:
-        """Return the columns of run `manifest`."""
-        known = np.flatnonzero(np.asarray(words(heads, "index", 1)) == 0).astype(np.uint32)
-        indexes, places = _ordered(np.asarray(words(heads, "index"))[known])
-        return indexes.tobytes(), known[places].tobytes()
 
 
 class FastTops(Tops):

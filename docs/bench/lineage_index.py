@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from aqpolicy.lineage import Book, LineageReader, LineageWriter
+from aqpolicy.lineage.leaf import KEY as PLACE
 from aqpolicy.lineage.lookup import Index
 from aqpolicy.lineage.runs import RUNS, RunBuilder
 from aqpolicy.scribe.columns import StepColumns
@@ -112,14 +113,14 @@ def scan(reader: LineageReader, key: bytes) -> list[tuple[int, int]]:
         (entry.step, row)
         for _, entry in reader.step_entries()
         for row, leaf in enumerate(reader.rank_leaves(entry, 0)[: entry.rows])
-        if leaf[4:20] == key
+        if leaf[PLACE] == key
     ]
 
 
 def into_sqlite(reader: LineageReader, file: Path) -> tuple[sqlite3.Connection, float]:
     """Return a table of all visits with an index over examples, and the seconds that it took, reading not counted."""
     rows = [
-        (leaf[4:20], entry.step, row)
+        (leaf[PLACE], entry.step, row)
         for _, entry in reader.step_entries()
         for row, leaf in enumerate(reader.rank_leaves(entry, 0)[: entry.rows])
     ]
@@ -190,7 +191,9 @@ def ask(run: Path, reader: LineageReader, index: Index) -> None:
     print(
         "                             sqlite " + milliseconds(select) + f"  (made in {seconds:.1f} s, proves nothing)"
     )
-    session = milliseconds(lambda n: index.steps_of_manifest_range(SESSION * n, SESSION * (n + 1)), EXAMPLES // SESSION)
+    session = milliseconds(
+        lambda n: index.steps_of_examples(NAMES[SESSION * n : SESSION * (n + 1)]), EXAMPLES // SESSION
+    )
     print("session of 500 -> steps      index  " + session)
     print("route -> steps               index  " + milliseconds(index.steps_of_route, 50))
     print("group -> steps               index  " + milliseconds(index.steps_of_group, GROUPS))

@@ -34,7 +34,7 @@ def test_a_flipped_byte_of_a_row_is_located_to_its_example(copy: Path) -> None:
     store = copy / "lineage" / "data.mdb"
     data = bytearray(store.read_bytes())
     at = data.index(encode_row(row(4 * 7 + 2), LAYOUT))
-    data[at + 45] ^= 1
+    data[at + 37] ^= 1
     store.write_bytes(data)
     with pytest.raises(CorruptLogError) as caught:
         verify_log(copy, KEYRING)

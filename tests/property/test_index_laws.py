@@ -47,19 +47,17 @@ def test_the_visits_of_an_example_are_those_of_a_scan(seed: int, superseded: boo
 
 
 @settings(max_examples=30, deadline=None)
-@given(seeds, flags, st.integers(0, 13), st.integers(0, 13), st.sampled_from([None, *ROOTS]))
+@given(seeds, flags, st.sets(st.sampled_from(KEYS)), st.sampled_from([None, *ROOTS]))
 def test_the_steps_of_a_session_are_those_of_a_scan(
-    seed: int, superseded: bool, first: int, end: int, root: bytes | None
+    seed: int, superseded: bool, keys: set[bytes], root: bytes | None
 ) -> None:
     with random_reader(seed) as log:
         expected = [
             row.visit
             for row in rows_of(log, superseded=superseded)
-            if first <= row.row.manifest_index < end and root in (None, row.entry.manifest_root)
+            if row.row.example_key in keys and root in (None, row.entry.manifest_root)
         ]
-        index = Index(log)
-        assert index.visits_of_manifest_range(first, end, root=root, superseded=superseded) == expected
-        steps = index.steps_of_manifest_range(first, end, root=root, superseded=superseded)
+        steps = Index(log).steps_of_examples(keys, root=root, superseded=superseded)
         assert [(step.entry, step.visits) for step in steps] == [*Counter(visit.entry for visit in expected).items()]
 
 
@@ -160,7 +158,7 @@ def test_changed_runs_raise_nothing_but_corruption(seed: int, data: st.DataObjec
         for position in range(len(segment)):
             segment.at(position)
         [*segment.of_number(1), *segment.grounds]
-        segment.example(0), segment.manifest(0, 2**64), segment.route(1), segment.moved(1), segment.largest(1)
+        segment.example(0), segment.route(1), segment.moved(1), segment.largest(1)
     except CorruptLogError:
         pass
 

@@ -39,7 +39,7 @@ def rows(width: int) -> st.SearchStrategy[Row]:
     return st.builds(
         Row,
         example_key=st.binary(min_size=16, max_size=16),
-        manifest_index=st.integers(0, 2**64 - 1),
+        manifest_index=counts,
         route=counts,
         effect=st.sampled_from(EFFECTS),
         cause=st.sampled_from(CAUSES),

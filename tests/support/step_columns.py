@@ -38,7 +38,7 @@ def columns_of(step: StepBlock, **changes: Any) -> StepColumns:
         "time_ns": step.time_ns,
         "book": step.book,
         "example_keys": tuple(row.example_key for row in rows),
-        "index": column("manifest_index", 2**64 - 1),
+        "index": column("manifest_index", 2**32 - 1),
         "route": column("route", -2),
         "effect": np.array([EFFECTS.index(row.effect) for row in rows], np.int64),
         "cause": np.array([CAUSES.index(row.cause) for row in rows], np.int64),

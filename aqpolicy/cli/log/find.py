@@ -16,16 +16,13 @@ from aqpolicy.cli.log.sought import labels_of, routes_of
 
 if TYPE_CHECKING:
     from aqpolicy.lineage import LineageReader
-    from aqpolicy.lineage.lookup import Evidence, Index
+    from aqpolicy.lineage.lookup import Evidence, Index, StepVisits
     from aqpolicy.lineage.runs import RunBuilder
     from aqpolicy.lineage.segment import Visit
     from aqpolicy.trust import Keyring
 
 Line = tuple[str, dict[str, Any]]
 """One thing to print: in words, and as JSON has it."""
-
-Visits = Counter[tuple[int, int, int]]
-"""Visits by step: index of its entry, number, attempt."""
 
 
 def register(verbs: Any) -> None:
@@ -144,29 +141,28 @@ class _Question:
 
     def _labels(self) -> Iterator[Line]:
         from aqpolicy.provenance import load_manifest
+        from aqpolicy.trust import example_key
 
         manifest = load_manifest(Path(self.args.run) / "manifest.aqm", self.keyring)
         self._refuse_other("manifest.aqm", manifest.root, {root for _, root in self.index.grounds})
-        ranges, visits = labels_of(manifest, self.args), Visits()
-        for found in ranges:
-            for step in self.index.steps_of_manifest_range(
-                found.start, found.stop, root=manifest.root, superseded=self.superseded
-            ):
-                visits[step.entry, step.step, step.attempt] += step.visits
-        yield from _steps(visits)
+        labels = (number for found in labels_of(manifest, self.args) for number in found)
+        keys = [example_key(manifest.example_id(number)) for number in labels]
+        yield from _steps(self.index.steps_of_examples(keys, root=manifest.root, superseded=self.superseded))
         if self.args.evidence:
-            for found in ranges:
-                yield from map(_evidence, self.index.evidence_of_manifest_range(found.start, found.stop))
+            yield from (_evidence(found) for key in keys for found in self.index.evidence_of_example(key))
 
     def _routes(self) -> Iterator[Line]:
         from aqpolicy.bundle import load_bundle
+        from aqpolicy.lineage.lookup import StepVisits
 
-        bundle, visits = load_bundle(Path(self.args.run) / "bundle.aqb", self.keyring), Visits()
+        bundle, visits = load_bundle(Path(self.args.run) / "bundle.aqb", self.keyring), Counter[tuple[int, int, int]]()
         self._refuse_other("bundle.aqb", bundle.digest, {digest for digest, _ in self.index.grounds})
         for route in routes_of(bundle, self.args):
-            for step in self.index.steps_of_route(route, bundle=bundle.digest, superseded=self.superseded):
-                visits[step.entry, step.step, step.attempt] += step.visits
-        yield from _steps(visits)
+            for found in self.index.steps_of_route(route, bundle=bundle.digest, superseded=self.superseded):
+                visits[found.entry, found.step, found.attempt] += found.visits
+        yield from _steps(
+            StepVisits(step, attempt, entry, count) for (entry, step, attempt), count in sorted(visits.items())
+        )
 
     def _refuse_other(self, name: str, digest: bytes, in_force: set[bytes]) -> None:
         """Refuse a file that no step was taken under, and say it where some were taken under another one."""
@@ -214,11 +210,13 @@ class _Question:
         return words, facts
 
 
-def _steps(visits: Visits) -> Iterable[Line]:
-    for (entry, step, attempt), count in sorted(visits.items()):
-        facts = {"step": step, "attempt": attempt, "entry": entry, "visits": count}
-        yield f"step {step} attempt {attempt} entry {entry}  {count} visits", facts
-    yield f"{visits.total()} visits in {len(visits)} steps", {}
+def _steps(found: Iterable[StepVisits]) -> Iterator[Line]:
+    steps = visits = 0
+    for step in found:
+        words = f"step {step.step} attempt {step.attempt} entry {step.entry}  {step.visits} visits"
+        yield words, {"step": step.step, "attempt": step.attempt, "entry": step.entry, "visits": step.visits}
+        steps, visits = steps + 1, visits + step.visits
+    yield f"{visits} visits in {steps} steps", {}
 
 
 def _evidence(found: Evidence) -> Line:

@@ -98,10 +98,10 @@ def test_what_a_book_leaves_out_is_nothing_special() -> None:
 
 
 def test_rows_and_books_take_the_bytes_that_the_format_says() -> None:
-    assert len(encode_row(replace(row(1), sketch=b""), LAYOUT)) == row_bytes(LAYOUT) == 44 + 4 * 2 + 4 * 1
+    assert len(encode_row(replace(row(1), sketch=b""), LAYOUT)) == row_bytes(LAYOUT) == 36 + 4 * 2 + 4 * 1
     assert len(encode_row(row(1, lowered=True), LAYOUT)) == row_bytes(LAYOUT) + 2 + 8 + 4 + 5
     assert len(encode_row(replace(row(1), sketch=b"", charges=(2**32,)), LAYOUT)) == row_bytes(LAYOUT) + 4
-    assert row_bytes(HALF) == 44 + 2 * 2 + 4 * 1
+    assert row_bytes(HALF) == 36 + 2 * 2 + 4 * 1
     usual = replace(block(0).book, proposed=(), factors=(), residual=(NOT_BOOKED,) * 2)
     assert len(encode_book(usual, LAYOUT)) == book_bytes(LAYOUT) == 72 + 8 * 2 + 16 * 1 + 2 + 4
     assert len(encode_book(block(0).book, LAYOUT)) == book_bytes(LAYOUT, 3) == book_bytes(LAYOUT) + 3 * 8 * 2

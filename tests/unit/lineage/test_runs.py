@@ -13,12 +13,12 @@ from support.indexed_logs import BUNDLES, ROOTS, IndexedRun, leaves_of, random_r
 from support.lineage_runs import KEYRING, edit
 
 from aqpolicy.errors import CorruptLogError, LineageError
-from aqpolicy.lineage import NO_INDEX, LineageReader, Row, verify_log
+from aqpolicy.lineage import LineageReader, Row, verify_log
 from aqpolicy.lineage.block import RawBlock
 from aqpolicy.lineage.entry import SEAL, StepEntry, decode_entry, decode_facts, encode_entry, encode_facts
 from aqpolicy.lineage.lookup import Index
 from aqpolicy.lineage.record import EFFECTS, Layout
-from aqpolicy.lineage.runs import EXAMPLE_RUN, GROUP_RUN, MANIFEST_RUN, RUNS, RunBuilder, prefix_of, rebuild
+from aqpolicy.lineage.runs import EXAMPLE_RUN, GROUP_RUN, RUNS, RunBuilder, prefix_of, rebuild
 from aqpolicy.lineage.runs_codec import F32, U32, decode_run, encode_run
 from aqpolicy.lineage.segment import Segment
 from aqpolicy.lineage.store import block_key, entry_key, run_key
@@ -144,13 +144,6 @@ def test_keys_with_one_prefix_are_told_apart(written: Write) -> None:
     assert [visit.row for visit in Index(log).visits_of_example(second.example_key)] == [1]
 
 
-def test_what_is_in_no_manifest_is_in_no_run_of_it(written: Write) -> None:
-    log = written([replace(plain_row(1), manifest_index=index) for index in (NO_INDEX, 2**32, 2**32 - 1, 5)])
-    indexes, places = decode_run(MANIFEST_RUN, (U32, U32), run_of(log, MANIFEST_RUN))
-    assert (list(indexes), list(places)) == ([5, 2**32 - 1], [3, 2])
-    assert len(Index(log).visits_of_manifest_range(0, 2**64)) == 2
-
-
 @pytest.mark.parametrize(("effect", "counts"), [("deny", 0), ("defer", 0), ("modulate", 1), ("admit", 1)])
 def test_what_was_denied_or_deferred_has_no_mass(written: Write, effect: str, counts: int) -> None:
     assert effect in EFFECTS
@@ -222,7 +215,7 @@ def test_a_label_or_a_row_of_the_table_is_that_of_the_manifest_or_bundle_in_forc
         index = Index(log)
         assert index.grounds == {(BUNDLES[0], ROOTS[0]), (BUNDLES[1], ROOTS[0]), (BUNDLES[1], ROOTS[1])}
         for root, steps in ((ROOTS[0], [0, 1]), (ROOTS[1], [2]), (None, [0, 1, 2]), (bytes(32), [])):
-            assert [step.step for step in index.steps_of_manifest_range(3, 4, root=root)] == steps
+            assert [step.step for step in index.steps_of_examples([row.example_key], root=root)] == steps
         for bundle, visits in ((BUNDLES[0], {0: 1}), (BUNDLES[1], {1: 1, 2: 2}), (None, {0: 1, 1: 1, 2: 2})):
             assert {step.step: step.visits for step in index.steps_of_route(2, bundle=bundle)} == visits
 
@@ -237,8 +230,9 @@ def test_evidence_of_absence_names_the_records_beside_the_gap(written: Write) ->
     assert (found.seal, found.run, found.start, found.end) == (seal, EXAMPLE_RUN, 2, 2)
     assert found.digest == facts["runs"][EXAMPLE_RUN]
     assert prefixes[found.start - 1] < prefix_of(key) < prefixes[found.start]
-    (present,) = index.evidence_of_manifest_range(4, 6)
-    assert (present.run, present.start, present.end) == (MANIFEST_RUN, 1, 2)
+    (present,) = index.evidence_of_example(key_of(5))
+    assert present.end == present.start + 1
+    assert prefixes[present.start] == prefix_of(key_of(5))
 
 
 def test_evidence_of_what_is_not_sealed_says_so(written: Write) -> None:

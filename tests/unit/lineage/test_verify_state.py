@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqpolicy.errors import CanonicalError, InputError
@@ -65,6 +65,7 @@ def test_a_link_a_folder_and_a_pipe_are_refused(place: Path, tmp_path: Path) -> 
             StateFile(tmp_path / name, SUBJECT).read()
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_changed_byte_passes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     place = tmp_path_factory.mktemp("state") / "state"
@@ -76,6 +77,7 @@ def test_no_changed_byte_passes(tmp_path_factory: pytest.TempPathFactory, data: 
         StateFile(place, SUBJECT).read()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.sampled_from([b"{}\n", b"null\n", b"[" * 100_000 + b"\n", b'{"format":1}\n']))
 def test_other_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     place = tmp_path_factory.mktemp("state") / "state"
