@@ -18,7 +18,7 @@ from aqpolicy.lineage.book import decode_book, encode_book
 from aqpolicy.lineage.leaf import FLAGS_AT, decode_row, encode_row, row_bytes, row_end
 from aqpolicy.lineage.record import Book, Layout, Row
 from aqpolicy.lineage.visits import Visits, by_rank, checked, in_order, whole
-from aqpolicy.trust import leaf_hash, root_of
+from aqpolicy.trust import leaf_hashes, root_of
 
 NO_NAME: Final = 0xFFFF
 """Number of the phase or stage where the policy has none."""
@@ -171,7 +171,7 @@ def encode_blocks(step: Step, layout: Layout, entry: int) -> list[RankBlock]:
             counts = struct.pack(f"<{len(parts)}I", *parts)
         except struct.error as error:
             raise LineageError(f"a step of the log cannot be written: {error}") from error
-        hashes = [leaf_hash(leaf) for leaf in own]
+        hashes = leaf_hashes(own)
         data = b"".join((head, counts, *[one[:SHORT_HASH] for one in hashes], *own))
         blocks.append(RankBlock(data, root_of(hashes), rows, own))
     return blocks
@@ -210,7 +210,7 @@ class RawBlock:
 
     def recomputed(self) -> list[bytes]:
         """Return the hashes of the leaves as they are."""
-        return [leaf_hash(leaf) for leaf in self.leaves]
+        return leaf_hashes(self.leaves)
 
     def differing(self, recomputed: Sequence[bytes]) -> list[int]:
         """Return the positions of leaves that do not have the hash that is stored."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from ctypes import c_float
 from functools import cache
 from typing import Final
 
@@ -42,7 +43,7 @@ EXCEPTION_FIELDS: Final = (("group", "H"), ("reason", "H"), ("share", "I"))
 
 NORM_CODES: Final = {"float32": "f", "float16": "e"}
 LARGEST_NORM: Final = 3.4028234663852886e38
-"""The largest f32: a norm beyond it is written as not finite."""
+"""The largest f32: a norm that is beyond it when rounded is written as not finite."""
 LARGEST_NORMS: Final = {"float32": LARGEST_NORM, "float16": 65504.0}
 
 _ROW: Final = struct.Struct("<" + "".join(code for _, code in ROW_FIELDS))
@@ -141,8 +142,9 @@ def sketch_bytes(sketch: bytes) -> bytes:
 
 
 def _written(values: Sequence[float], largest: float) -> list[float]:
-    """Return norms as they are written; adding 0 makes 0 of -0."""
-    return [value + 0.0 if 0 <= value <= largest or value == NOT_MEASURED else NOT_FINITE for value in values]
+    """Return norms, rounded to float32, as they are written; adding 0 makes 0 of -0."""
+    rounded = [c_float(value).value for value in values]
+    return [value + 0.0 if 0 <= value <= largest or value == NOT_MEASURED else NOT_FINITE for value in rounded]
 
 
 def decode_row(leaf: bytes, layout: Layout) -> Row:

@@ -32,7 +32,7 @@ from aqpolicy.lineage.record import NOT_FINITE, NOT_MEASURED, Book, Layout, Row
 from aqpolicy.lineage.visits import Visits, whole
 
 Integers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 
 _TYPES: Final = {"4s": "V4", "16s": "V16", "Q": "<u8", "I": "<u4", "H": "<u2", "B": "u1", "f": "<f4", "e": "<f2"}
 """numpy's names of the codes of `struct`."""
@@ -75,7 +75,7 @@ class StepColumns:
 
     Shapes:
         index, route, effect, cause, reason, surprisal, entropy: (b), with -1 for no index, surprisal or entropy;
-        norms (b, g), charges (b, budgets); example_keys, sketches: one per visit.
+        norms (b, g), charges (b, budgets); keys: 16 bytes per visit, one after the other; sketches: one per visit.
     """
 
     step: int
@@ -85,7 +85,7 @@ class StepColumns:
     today: int
     time_ns: int
     book: Book
-    example_keys: tuple[bytes, ...]
+    keys: bytes
     index: Integers
     route: Integers
     effect: Integers
@@ -104,12 +104,7 @@ class StepColumns:
     def __post_init__(self) -> None:
         """Fill in what was left out."""
         if not self.visits:
-            object.__setattr__(self, "visits", whole(len(self.example_keys)))
-
-    @property
-    def keys(self) -> bytes:
-        """All example keys, one after the other."""
-        return b"".join(self.example_keys)
+            object.__setattr__(self, "visits", whole(len(self.index)))
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -142,7 +137,7 @@ class StepColumns:
 
     def _table(self, layout: Layout, *, wide: bool) -> npt.NDArray[Any]:
         """Return the part of all rows that is before exceptions and sketch."""
-        table = np.zeros(len(self.example_keys), _row_type(layout.groups, layout.budgets, layout.norms, wide))
+        table = np.zeros(len(self.index), _row_type(layout.groups, layout.budgets, layout.norms, wide))
         table["key"] = np.frombuffer(self.keys, "V16")
         # -1 wraps to the largest number of its place, which is the mark that the format has for it.
         table["index"] = self.index
@@ -165,10 +160,15 @@ class StepColumns:
         return [a + b for a, b in zip(tails, sketches, strict=True)] if tails else sketches
 
 
-def written_norms(norms: Floats, largest: float) -> Floats:
-    """Return norms as the log has them: -1 where they are no finite number up to the largest."""
-    written = np.where((norms >= 0) & (norms <= largest) | (norms == NOT_MEASURED), norms, NOT_FINITE)
-    return written + 0.0  # -0 is 0
+def written_norms(norms: Floats, largest: float) -> npt.NDArray[np.float32]:
+    """Return norms, rounded to float32, as the log has them: -1 where they are no finite number up to the largest."""
+    with np.errstate(over="ignore"):  # what is too large for a float32 becomes infinite
+        rounded = np.array(norms, np.float32, order="C")
+    # As whole numbers, all that are negative or not finite lie behind the largest; mostly there are none.
+    if rounded.view(np.uint32).max(initial=0) <= np.float32(largest).view(np.uint32):
+        return rounded
+    rounded[~((rounded >= 0) & (rounded <= largest) | (rounded == NOT_MEASURED))] = NOT_FINITE
+    return rounded + np.float32(0)  # -0 is 0
 
 
 @cache

@@ -26,6 +26,9 @@ STOP: Final = "the log cannot be written, training must stop: "
 
 _SLICE_S: Final = 0.05
 
+LISTEN_S: Final = 0.1
+"""How often a training that gives step after step listens, unless it has to wait: it takes long to ask the system."""
+
 
 class Link:
     """The way to one process, from its start to its end."""
@@ -43,7 +46,7 @@ class Link:
         self._lost = ""
         self._written = self._told = self._read = 0
         self._given = self._taken = 0
-        self._heard = time.monotonic()
+        self._heard = self._listened = time.monotonic()
         self._answers: dict[int, Any] = {}
         self._calls = 0
         self.durable_steps = 0
@@ -79,11 +82,14 @@ class Link:
         Raises:
             LineageError: It has failed, or is gone, or was left.
         """
+        self._refuse_when_lost()
+        self._look(_never)
+
+    def _refuse_when_lost(self) -> None:
         if os.getpid() != self._child.owner:
             raise LineageError("the log belongs to the process that began it; a fork of that cannot write there")
         if self._lost:
             raise LineageError(STOP + self._lost)
-        self._look(_never)
 
     def hand_over(self, columns: Iterable[Column]) -> None:
         """Put a step into the ring; where there is no room, wait.
@@ -162,7 +168,9 @@ class Link:
 
     def _ready(self) -> None:
         """Return once the process can be told more; one that has had a step and said nothing for long must say so."""
-        self.listen()
+        self._refuse_when_lost()
+        if time.monotonic() - self._listened > LISTEN_S:
+            self._look(_never)
         taken = self._taken
         if self._given > taken and time.monotonic() - self._heard > self._patience_s:
             self._wait(lambda: self._taken > taken)
@@ -172,6 +180,7 @@ class Link:
     def _look(self, is_so: Callable[[], bool]) -> bool:
         """Take note of what was said and return whether something is so; only then may the process be gone."""
         child = self._child
+        self._listened = time.monotonic()
         for kind, body in child.channel.receive():
             self._hear(kind, body)
         child.channel.push()

@@ -21,17 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from aqpolicy.errors import LineageError
-from aqpolicy.lineage.leaf import LARGEST_NORM
-from aqpolicy.lineage.record import NOT_FINITE, NOT_MEASURED, Book
+from aqpolicy.lineage.record import Book
 from aqpolicy.scribe.columns import Exceptions, StepColumns
 from aqpolicy.scribe.ring import ALIGNMENT, Column
 
 _KINDS: Final = {kind.__name__: kind for kind in (StepColumns, Exceptions, Book)}
 _PLAIN: Final = frozenset({bool, int, float, str, bytes, type(None)})
 _BYTE: Final = np.dtype(np.uint8)
-_FLOAT32: Final = np.dtype(np.float32)
-_LARGEST_BITS: Final = int(np.float32(LARGEST_NORM).view(np.uint32))
-"""As whole numbers, all float32 that are negative or not finite lie behind the largest one."""
+_FLOAT32: Final[np.dtype[Any]] = np.dtype(np.float32)
 _WITHOUT_REFERENCES: Final = 2
 """Version of `marshal` that does not look for the same object twice."""
 _LENGTH: Final = struct.Struct("<Q")
@@ -39,28 +36,16 @@ _SHORT: Final = 16
 """A longer sequence holds things of one kind: its beginning tells, and whoever receives it makes sure."""
 
 
-def pack(step: StepColumns, *, narrow: bool) -> Iterator[Column]:
+def pack(step: StepColumns) -> Iterator[Column]:
     """Return what is to be written of a step, column by column; the last one says what the others are.
 
-    Args:
-        step: Any step.
-        narrow: Whether its norms may travel as float32, the log having no wider ones. They do where that changes no
-            byte of the log.
+    Norms travel as float32: the log rounds them so before it does anything else.
 
     Raises:
         LineageError: The step holds something that is no number, text or column.
     """
-    norms = np.ascontiguousarray(step.norms).reshape(-1)
-    kind: np.dtype[Any] = norms.dtype
-    at, is_done = 0, False
-    if narrow and kind == np.float64:
-        narrowed = Column(norms, _FLOAT32)
-        yield narrowed
-        is_done = narrowed.largest < _LARGEST_BITS or _is_same_narrowed(norms)
-        kind, at = (_FLOAT32, 0) if is_done else (kind, narrowed.span)
-    if not is_done:
-        yield Column(norms, kind)
-    rest = _Packer(step.norms, ["norms", kind.str, step.norms.shape, at]).packed(step)
+    yield Column(np.ascontiguousarray(step.norms).reshape(-1), _FLOAT32)
+    rest = _Packer(step.norms, ["norms", _FLOAT32.str, step.norms.shape, 0]).packed(step)
     yield Column(np.frombuffer(rest, _BYTE), _BYTE)
 
 
@@ -85,14 +70,6 @@ def unpack(data: bytes, rest: int) -> StepColumns:
     if not isinstance(step, StepColumns):
         raise LineageError("what came to the process that writes the log is no step")
     return step
-
-
-def _is_same_narrowed(norms: npt.NDArray[Any]) -> bool:
-    """Return whether rounding to float32 makes no mark of a number and no number of a mark."""
-    unmeasured = norms == NOT_MEASURED
-    return bool(
-        unmeasured.all() or np.all(unmeasured | (norms == NOT_FINITE) | ((norms >= 0) & (norms <= LARGEST_NORM)))
-    )
 
 
 _NAMES: Final = {name: tuple(field.name for field in fields(kind)) for name, kind in _KINDS.items()}

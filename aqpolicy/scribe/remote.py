@@ -45,8 +45,6 @@ class RemoteWriter:
         """Steps taken, those before this log included."""
         self.attempt = int(opened["attempt"])
         """Number of the attempt that they are made in."""
-        # What a log that was begun earlier holds is not known here; a step then travels as it is.
-        self._narrow = "genesis" in greeting and greeting["genesis"].get("norms") != "float16"
 
     @classmethod
     def create(
@@ -128,7 +126,7 @@ class RemoteWriter:
         if step.step != self.steps:
             self._link.listen()  # that training must stop goes before
             raise LineageError(f"step {step.step} came where step {self.steps} was due")
-        self._link.hand_over(pack(step, narrow=self._narrow))
+        self._link.hand_over(pack(step))
         self.steps += 1
         if self._lag is not None:
             self._link.wait_durable(self.steps - self._lag)

@@ -25,21 +25,19 @@ _FLAGS: Final = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 
 
 class Column:
-    """Numbers to be written, and how wide; `largest` becomes known as they are.
+    """Numbers to be written, and how wide.
 
     Shapes:
         values: one-dimensional, of a type that `kind` can stand for.
     """
 
-    __slots__ = ("kind", "largest", "span", "values")
+    __slots__ = ("kind", "span", "values")
 
     def __init__(self, values: npt.NDArray[Any], kind: np.dtype[Any]) -> None:
         """Say what is to be written as what."""
         self.values, self.kind = values, kind
         self.span = aligned(len(values) * kind.itemsize)
         """Bytes that the column takes, up to where the next one may begin."""
-        self.largest = -1
-        """The largest pattern of bits among the numbers that were narrowed; the sign is the highest bit."""
 
 
 def aligned(count: int) -> int:
@@ -70,12 +68,8 @@ class Ring:
             here = min(count, self.size - at)
             values = column.values[start // width : (start + here) // width]
             place = self._memory[at : at + len(values) * width].view(column.kind)
-            if column.kind == values.dtype:
-                place[:] = values
-            elif len(values):
-                with np.errstate(over="ignore"):  # what is too large becomes infinite, and is seen as the largest
-                    np.copyto(place, values, casting="same_kind")
-                column.largest = max(column.largest, int(place.view(f"u{width}").max()))
+            with np.errstate(over="ignore"):  # what is too large for a narrower kind becomes infinite
+                np.copyto(place, values, casting="same_kind")
             position, start, count = position + here, start + here, count - here
 
     def take(self, position: int, count: int) -> bytes:

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from aqpolicy.lineage import Book, Layout, LineageWriter, verify_log
+from aqpolicy.lineage.leaf import KEY as PLACE
 from aqpolicy.scribe.columns import StepColumns
 from aqpolicy.scribe.index import FastRunBuilder
 from aqpolicy.scribe.remote import RemoteWriter
@@ -71,7 +72,7 @@ def steps(count: int) -> list[StepColumns]:
                 today=20_000,
                 time_ns=1_700_000_000_000_000_000 + step,
                 book=BOOK,
-                example_keys=tuple(NAMES[number] for number in index),
+                keys=b"".join(NAMES[number] for number in index),
                 index=index,
                 route=random.integers(1, 20, ROWS),
                 effect=zeros + 3,
@@ -101,9 +102,8 @@ def write(run: Path, given: Sequence[StepColumns], norms: str = "float32") -> fl
 
 def fresh(step: StepColumns) -> StepColumns:
     """Return a copy of a step."""
-    keys = tuple(bytes(bytearray(key)) for key in step.example_keys)
     columns = ("index", "route", "effect", "cause", "reason", "surprisal", "entropy", "norms", "charges")
-    return replace(step, example_keys=keys, **{name: getattr(step, name).copy() for name in columns})
+    return replace(step, keys=bytes(bytearray(step.keys)), **{name: getattr(step, name).copy() for name in columns})
 
 
 def trainer_cost(run: Path, given: Sequence[StepColumns]) -> list[float]:
@@ -141,7 +141,7 @@ def write_sqlite(place: Path, given: Sequence[StepColumns]) -> float:
     base.execute("create table visit (step integer, example blob, leaf blob)")
     began = time.perf_counter()
     for number, step in enumerate(given, 1):
-        rows = zip(step.example_keys, step.leaves(LAYOUT), strict=True)
+        rows = [(leaf[PLACE], leaf) for leaf in step.leaves(LAYOUT)]
         base.executemany("insert into visit values (?, ?, ?)", [(step.step, key, leaf) for key, leaf in rows])
         if number % 16 == 0:
             base.commit()

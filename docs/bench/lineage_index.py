@@ -62,7 +62,7 @@ def steps(count: int) -> Iterator[StepColumns]:
             today=0,
             time_ns=step,
             book=BOOK,
-            example_keys=tuple(map(NAMES.__getitem__, index.tolist())),
+            keys=b"".join(map(NAMES.__getitem__, index.tolist())),
             index=index,
             route=random.integers(0, 50, ROWS),
             effect=zeros + 3,

@@ -113,7 +113,7 @@ def told(team: Team, gate: Gate, **more: Any) -> Found:
     """Return all that must be the same."""
     blocks = [
         {
-            "keys": list(block.example_keys),
+            "keys": block.keys,
             "columns": [
                 getattr(block, name).tolist() for name in ("index", "route", "effect", "cause", "reason", "charges")
             ],

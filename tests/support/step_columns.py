@@ -37,7 +37,7 @@ def columns_of(step: StepBlock, **changes: Any) -> StepColumns:
         "today": step.today,
         "time_ns": step.time_ns,
         "book": step.book,
-        "example_keys": tuple(row.example_key for row in rows),
+        "keys": step.keys,
         "index": column("manifest_index", 2**32 - 1),
         "route": column("route", -2),
         "effect": np.array([EFFECTS.index(row.effect) for row in rows], np.int64),

@@ -140,7 +140,7 @@ class Recorder:
             today=state.today,
             time_ns=time.time_ns(),
             book=self._book(facts, entry),
-            example_keys=tuple(key for one in scheduled for key in one.keys),
+            keys=b"".join([key for one in scheduled for key in one.keys]),
             index=index,
             route=route,
             effect=verdict.effect,

@@ -22,11 +22,11 @@ SIZE = 1 << 16
 RING = Ring(reserve(SIZE), SIZE)
 
 
-def travelled(step: StepColumns, *, narrow: bool) -> StepColumns:
+def travelled(step: StepColumns) -> StepColumns:
     """Return a step as the other process gets it."""
     position = 0
     column: Column | None = None
-    for column in pack(step, narrow=narrow):
+    for column in pack(step):
         RING.put(position, column, 0, column.span)
         position += column.span
     assert column is not None
@@ -61,15 +61,15 @@ def test_a_step_travels_unchanged(step: StepColumns, data: st.DataObject) -> Non
         movement_charges=tuple(data.draw(st.lists(st.integers(0, 2**64), max_size=30))),
         closed=tuple(data.draw(st.lists(st.booleans(), max_size=30))),
     )
-    sent = replace(step, book=book, phase=data.draw(st.text(max_size=5)))
-    assert same(sent, travelled(sent, narrow=False))
+    sent = replace(step, book=book, phase=data.draw(st.text(max_size=5)), norms=step.norms.astype(np.float32))
+    assert same(sent, travelled(sent))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(odd_norms, odd_norms), max_size=4))
-def test_narrow_norms_change_no_byte_of_the_log(norms: list[tuple[float, float]]) -> None:
+def test_rounding_norms_on_the_way_changes_no_byte_of_the_log(norms: list[tuple[float, float]]) -> None:
     sent = replace(columns(0, len(norms)), norms=np.array(norms, np.float64).reshape(-1, 2))
-    came = travelled(sent, narrow=True)
+    came = travelled(sent)
     assert came.leaves(LAYOUT) == sent.leaves(LAYOUT)
     assert same(replace(came, norms=sent.norms), sent)
 
@@ -77,21 +77,13 @@ def test_narrow_norms_change_no_byte_of_the_log(norms: list[tuple[float, float]]
 @pytest.mark.parametrize("norm", [*HARD, 1e39, float("nan")])
 def test_one_hard_norm_changes_no_byte_of_the_log(norm: float) -> None:
     sent = replace(columns(0), norms=np.array([[0.5, norm], [0.0, 1.0], [2.0, 3.0], [1e-46, 0.25]]))
-    assert travelled(sent, narrow=True).leaves(LAYOUT) == sent.leaves(LAYOUT)
-
-
-def test_norms_travel_narrow_where_they_can() -> None:
-    step = columns(0)
-    assert travelled(step, narrow=True).norms.dtype == np.float32
-    assert travelled(replace(step, norms=np.full((4, 2), -2.0)), narrow=True).norms.dtype == np.float32
-    assert travelled(replace(step, norms=np.full((4, 2), 1e39)), narrow=True).norms.dtype == np.float64
-    assert travelled(replace(step, norms=step.norms.astype(np.float16)), narrow=True).norms.dtype == np.float16
+    assert travelled(sent).leaves(LAYOUT) == sent.leaves(LAYOUT)
 
 
 def test_numbers_of_numpy_arrive_as_numbers() -> None:
     step = columns(0)
     book = replace(step.book, movement=tuple(np.array([0.25, 4.0] * 20)), closed=tuple(np.array([False, True])))
-    came = travelled(replace(step, book=book, today=np.int64(7)), narrow=False)
+    came = travelled(replace(step, book=book, today=np.int64(7)))
     assert same(came.book, replace(step.book, movement=(0.25, 4.0) * 20, closed=(False, True)))
     assert (came.today, type(came.today)) == (7, int)
 
@@ -100,26 +92,25 @@ def test_numbers_of_numpy_among_many_others_are_refused_at_the_latest_where_they
     step = columns(0)
     mixed = (*[0.5] * 20, np.float64(0.5))
     with pytest.raises(LineageError, match="several kinds"):
-        travelled(replace(step, book=replace(step.book, movement=mixed)), narrow=False)
+        travelled(replace(step, book=replace(step.book, movement=mixed)))
 
 
 def test_columns_of_any_order_in_memory_arrive_in_theirs() -> None:
     step = columns(0)
     turned = replace(step, norms=np.asfortranarray(step.norms), index=np.repeat(step.index, 2)[::2])
-    assert same(travelled(turned, narrow=False), step)
-    assert travelled(turned, narrow=True).leaves(LAYOUT) == step.leaves(LAYOUT)
+    assert same(travelled(turned), replace(step, norms=step.norms.astype(np.float32)))
 
 
 def test_what_is_no_number_text_or_column_is_refused() -> None:
     for wrong in (object(), {"a": 1}, np.array([object()])):
         with pytest.raises(LineageError, match="cannot be handed"):
-            list(pack(replace(columns(0), today=wrong), narrow=False))
+            list(pack(replace(columns(0), today=wrong)))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 1 << 12))
 def test_a_cut_step_is_refused(length: int) -> None:
-    parts = list(pack(columns(0), narrow=False))
+    parts = list(pack(columns(0)))
     whole = b"".join(part.values.tobytes() for part in parts)
     before = len(whole) - parts[-1].span
     end = before + length % (parts[-1].span - columns(0).charges.nbytes)
