@@ -9,7 +9,7 @@ SEED ?= 0
 PIP   = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast night fine-tune lint format grammar bench bench-gate bench-language docs clean
+.PHONY: help demo test test-fast night fine-tune lint format grammar bench bench-gate bench-language bench-lineage docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -69,6 +69,12 @@ bench-gate: $(VENV)/.bench  ## the gate beside plain training, opacus and torch.
 
 bench-language: $(VENV)/.bench  ## checker, formatter and decisions beside cedarpy, regopy and a CEL engine
 	@$(BIN)/python docs/bench/language.py
+
+bench-lineage: $(VENV)/.test  ## log, index, proofs and manifest beside SQLite, a plain file, and JSON; quarter of an hour
+	@$(BIN)/python docs/bench/lineage.py
+	@$(BIN)/python docs/bench/lineage_index.py
+	@$(BIN)/python docs/bench/lineage_proofs.py
+	@$(BIN)/python docs/bench/manifest.py
 
 grammar: $(VENV)/.test  ## write the parse tables anew after a change of grammar/aqpolicy.lark
 	@PYTHONHASHSEED=0 $(BIN)/python docs/write_grammar.py

@@ -128,8 +128,11 @@ def told(entries: Iterable[tuple[int, int, bytes]], first_step: int) -> Iterator
     yield from kept
 
 
-def _lasts(resumption: Resumption, index: int, kind: int, _: int, facts: dict[str, Any]) -> bool:
-    return index <= resumption.entry or (kind == STATUS and "credential" in facts)
+def _lasts(resumption: Resumption, index: int, kind: int, steps: int, facts: dict[str, Any]) -> bool:
+    """Say whether something still counts: a model whose steps all do, an event before the model gone back to."""
+    if kind == CKPT:
+        return steps <= resumption.from_step
+    return index <= resumption.entry or "credential" in facts
 
 
 def _after(resumption: Resumption, item: tuple[int, int, int, dict[str, Any]]) -> tuple[int, int, int, dict[str, Any]]:

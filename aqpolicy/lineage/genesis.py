@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from aqpolicy import __version__
 from aqpolicy.errors import CorruptLogError, LineageError
@@ -26,8 +26,14 @@ def origin_of(run_id: str) -> str:
 
 
 def digest_of(facts: dict[str, Any], name: str) -> bytes:
-    """Return a digest of the first entry as bytes."""
-    return bytes.fromhex(facts[name].removeprefix("sha256:"))
+    """Return a digest that facts name.
+
+    Raises:
+        ValueError: They name none, or not as `trust.digest_text` writes it.
+    """
+    if not _is_digest(value := facts.get(name)):
+        raise ValueError(name)
+    return bytes.fromhex(value.removeprefix("sha256:"))
 
 
 def layout_of(genesis: dict[str, Any]) -> Layout:
@@ -114,5 +120,5 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and value.isprintable()  # it will be printed
 
 
-def _is_digest(value: object) -> bool:
+def _is_digest(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None

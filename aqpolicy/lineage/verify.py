@@ -313,8 +313,13 @@ class _Check:
         except (CorruptLogError, TrustError) as error:
             self._wrong(end, ("meta", str(error)))
             return
-        said = (state.size, state.step, state.attempt, state.steps, state.rows, state.ended)
-        if said != (end, log.next_step, log.attempt, log.steps, log.rows, log.ended):
+        said = (state.size, state.step, state.attempt, state.last_step, state.steps, state.rows, state.ended)
+        grounds, tally = (state.bundle, state.manifest_root, state.keyring), self.tally
+        if (
+            said != (end, log.next_step, log.attempt, log.last_step, log.steps, log.rows, log.ended)
+            or grounds != (log.bundle, log.manifest_root, log.keyring)
+            or (tally is not None and state.tally != tally.to_bytes())
+        ):
             self._wrong(end, ("meta", "the state that the writer goes on from is not that of the log"))
 
     def refuse_problems(self) -> None:

@@ -84,8 +84,8 @@ class Entries:
         self._beginning = _Point(int(genesis["first_step"]), 0, tally.budget_state, tally.data_cursor)
         self._point = self._beginning
         self._models: dict[int, _Point] = {}
-        self._bundle, self._manifest_root = digest_of(genesis, "bundle"), digest_of(genesis, "manifest_root")
-        self._keyring = -1
+        self.bundle, self.manifest_root = digest_of(genesis, "bundle"), digest_of(genesis, "manifest_root")
+        self.keyring = self.last_step = -1
         self._opened: set[int] = set()
         self._order: list[StepTask | Mark] = []
         self._steps: list[StepTask] = []
@@ -149,11 +149,12 @@ class Entries:
         task = StepTask(index, entry, point.data_cursor)
         self._order.append(task)
         self._steps.append(task)
+        self.last_step = index
         self.steps, self.rows, self.blocks = self.steps + 1, self.rows + entry.rows, self.blocks + len(entry.ranks)
         self._point = _Point(point.step + 1, entry.epoch, entry.budget_state, entry.data_cursor)
         if (entry.attempt, entry.step) != (self.attempt, point.step):
             yield f"step {point.step} is missing, or not in its place"
-        if (entry.run_id, entry.bundle, entry.manifest_root) != (self._run_id, self._bundle, self._manifest_root):
+        if (entry.run_id, entry.bundle, entry.manifest_root) != (self._run_id, self.bundle, self.manifest_root):
             yield "the step belongs to another run, policy or manifest"
         if entry.epoch < point.epoch:
             yield "the epochs go back"
@@ -167,7 +168,7 @@ class Entries:
         if (said.attempt, said.from_step, said.supersedes) != (self.attempt + 1, point.step, supersedes):
             yield "it says something else of the steps before it than they do"
         self.attempt, self._point, self.ended = said.attempt, point, False
-        self._models = {model: at for model, at in self._models.items() if model <= said.entry}
+        self._models = {model: at for model, at in self._models.items() if at.step <= point.step}
         self._order.append(Mark(index, said.entry))
 
     def _model(self, index: int, facts: dict[str, object]) -> Iterator[str]:
@@ -203,28 +204,28 @@ class Entries:
     def _ground(self, kind: int, facts: dict[str, object]) -> Iterator[str]:
         """Take the policy or manifest in force from here on; the first ones are those that the first entry names."""
         name, field = ("policy", "bundle") if kind == POLICY else ("manifest", "root")
-        old = self._bundle if kind == POLICY else self._manifest_root
+        old = self.bundle if kind == POLICY else self.manifest_root
         is_first = not self._steps and not self.steps and facts.keys() == {field}
         try:
             new = digest_of(facts, field)
             before = old if is_first or kind == POLICY else digest_of(facts, "supersedes")
-        except (KeyError, ValueError, AttributeError):
+        except ValueError:
             yield f"the {name} is not named"
             return
         if before != old or (is_first and new != old):
             yield f"the {name} is not that of the run"
         if kind == POLICY:
-            self._bundle = new
+            self.bundle = new
         else:
-            self._manifest_root = new
+            self.manifest_root = new
 
     def _key_ring(self, index: int, facts: dict[str, object]) -> Iterator[str]:
         self.bodies += 1
         version = facts.get("version")
-        if type(version) is not int or version <= self._keyring:
+        if type(version) is not int or version <= self.keyring:
             yield "the keyring does not follow the one before it"
         else:
-            self._keyring = version
+            self.keyring = version
         self._reader.raw_body(index, facts.get("keyring"))
 
     def _end(self, facts: dict[str, object]) -> Iterator[str]:

@@ -103,7 +103,8 @@ class _Packer:
         if kind is np.ndarray and not value.dtype.hasobject:
             return self._place if value is self._norms else self._column(value)
         if _KINDS.get(kind.__name__) is kind:
-            return [kind.__name__, *map(self.plain, _VALUES[kind.__name__](value))]
+            values = _VALUES[kind.__name__](value)
+            return [kind.__name__, *(one if type(one) in _PLAIN else self.plain(one) for one in values)]
         if isinstance(value, np.generic):
             return value.item()
         raise TypeError(f"it holds a `{kind.__name__}`")

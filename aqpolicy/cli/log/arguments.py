@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aqpolicy.lineage.runs import RunBuilder
     from aqpolicy.trust import Keyring
 
 
@@ -27,6 +28,19 @@ def keyring_of(args: argparse.Namespace) -> Keyring:
             file=sys.stderr,
         )
     return load_keyring(args.keyring or Path(args.run) / "keyring.json")
+
+
+def run_builder() -> type[RunBuilder]:
+    """Return what makes the index again: quickly where numpy is at hand, which an auditor need not have."""
+    from aqpolicy.lineage.runs import RunBuilder
+
+    try:
+        from aqpolicy.scribe.index import FastRunBuilder
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":
+            raise
+        return RunBuilder
+    return FastRunBuilder
 
 
 def progress(what: str) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aqpolicy.cli.log.arguments import add_run, keyring_of
+from aqpolicy.cli.log.arguments import add_run, keyring_of, run_builder
 from aqpolicy.cli.log.rows import group_number, row_facts, row_text
 from aqpolicy.cli.log.sought import labels_of, routes_of
 
@@ -101,9 +101,7 @@ def _refuse_what_does_not_fit(args: argparse.Namespace) -> None:
 
 def _builder() -> RunBuilder:
     """Return what makes the index of steps that no seal covers; loaded where there are any."""
-    from aqpolicy.scribe.index import FastRunBuilder
-
-    return FastRunBuilder()
+    return run_builder()()
 
 
 class _Question:

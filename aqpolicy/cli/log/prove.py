@@ -29,7 +29,11 @@ def register(verbs: Any) -> None:
         epilog="Check it anywhere with `aqpolicy log check-proof FILE.aqproof --keyring K`.",
     )
     add_run(verb)
-    verb.add_argument("--example", metavar="ID", required=True, help="the example")
+    what = verb.add_mutually_exclusive_group(required=True)
+    what.add_argument("--example", metavar="ID", help="the example")
+    what.add_argument(
+        "--row", metavar="RANK:POSITION", type=_place, help="the row at this place; the proof does not name the example"
+    )
     verb.add_argument("--step", type=int, metavar="N", required=True, help="the step")
     verb.add_argument("--out", metavar="FILE.aqproof", required=True, help="where the proof goes")
     verb.add_argument("--group", metavar="G", help="say what is proved of this depth group only; the proof is of all")
@@ -80,6 +84,7 @@ def _hint(whole: RowProof, data: bytes, *, short: bool) -> str:
 
 
 def _proof(args: argparse.Namespace, keyring: Keyring) -> RowProof:
+    from aqpolicy.errors import InputError
     from aqpolicy.lineage import LineageReader
     from aqpolicy.lineage.compare import read_note
     from aqpolicy.lineage.prover import Prover
@@ -87,9 +92,26 @@ def _proof(args: argparse.Namespace, keyring: Keyring) -> RowProof:
 
     note = None if args.head is None else read_note(args.head)
     head = None if note is None else open_checkpoint(note, keyring.keys("log"))
+    if args.row is not None and args.visit is not None:
+        raise InputError("--row says which row is meant; leave --visit out")
     visit = None if args.visit is None else args.visit - 1
     with LineageReader(args.run, keyring) as reader:
-        return Prover(reader, note, head).prove(args.step, args.example, attempt=args.attempt, visit=visit)
+        prover = Prover(reader, note, head)
+        if args.row is None:
+            return prover.prove(args.step, args.example, attempt=args.attempt, visit=visit)
+        proofs = prover.proofs(reader.index_of_step(args.step, args.attempt))
+        proof = next((proof for proof in proofs if (proof.rank, proof.position) == args.row), None)
+    if proof is None:
+        raise InputError(f"step {args.step} has no row {args.row[0]}:{args.row[1]}")
+    return proof
+
+
+def _place(text: str) -> tuple[int, int]:
+    rank, position = map(int, text.split(":"))
+    return rank, position
+
+
+_place.__name__ = "place RANK:POSITION"  # argparse says it
 
 
 def _label(args: argparse.Namespace, keyring: Keyring, proved: ProvedRow) -> bytes:
@@ -106,5 +128,6 @@ def _label(args: argparse.Namespace, keyring: Keyring, proved: ProvedRow) -> byt
         )
     index = manifest.index_of_key(proved.row.example_key)
     if index is None:
-        raise InputError(f"the manifest has no label of example `{args.example}`; leave --manifest out")
+        named = f"`{args.example}`" if args.example else f"key {proved.row.example_key.hex()}"
+        raise InputError(f"the manifest has no label of example {named}; leave --manifest out")
     return label_evidence(manifest, index)

@@ -137,7 +137,9 @@ def _events(reader: LineageReader, args: argparse.Namespace) -> Iterator[Line]:
     for steps, facts in reader.events:
         if args.step in (None, steps):
             said = "  ".join(
-                f"{shown(name)} {shown(value)}" for name, value in sorted(facts.items()) if name != "event"
+                f"{shown(name)} {shown(value)}"
+                for name, value in sorted(facts.items())
+                if name != "event" and value != ""
             )
             event = shown(facts.get("event", "status"))
             yield f"after {steps} steps  {event}  {said}".rstrip(), {"steps": steps, **facts}

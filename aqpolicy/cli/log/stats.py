@@ -46,8 +46,11 @@ def run(args: argparse.Namespace) -> int:
 def _lines(stats: LogStats) -> Iterator[tuple[str, str]]:
     yield "log", stats.origin
     yield "entries", f"{sum(stats.entries.values())}: {_counts(stats.entries)}"
-    yield "steps", f"{stats.steps}; {stats.attempts} attempts, {stats.superseded_steps} steps superseded"
-    yield "rows", f"{stats.rows} of up to {stats.ranks} ranks, {stats.cells} cells"
+    yield (
+        "steps",
+        f"{stats.steps}, of {stats.attempts} attempt{'s' * (stats.attempts != 1)}; {stats.superseded_steps} superseded",
+    )
+    yield "rows", f"{stats.rows}, of {stats.ranks} rank{'s' * (stats.ranks != 1)}; {stats.cells} cells"
     yield "disk", f"{stats.bytes} bytes, {stats.bytes_per_cell:.2f} per cell"
     yield "effects", _counts(stats.effects)
     yield "causes", _counts(stats.causes)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aqpolicy.cli.log.arguments import add_run, keyring_of
+from aqpolicy.cli.log.arguments import add_run, keyring_of, run_builder
 from aqpolicy.cli.log.meter import Meter
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ def register(verbs: Any) -> None:
         "verify",
         help="check every signed byte and every decision",
         description="Check every byte that was signed, then derive every decision, charge and budget again.",
+        epilog="Exit status: 0 verified, 1 the run is not what was signed or not what the policy says, 2 it cannot be "
+        "looked at.",
     )
     add_run(verb)
     verb.add_argument("--structure-only", action="store_true", help="do not derive the decisions again")
@@ -52,8 +54,11 @@ def run(args: argparse.Namespace) -> int:
     keyring = keyring_of(args)
     try:
         _verify(args, keyring)
-    except (CorruptLogError, ForkedLogError, SignatureError, BundleError, ProvenanceError) as error:
+    except CorruptLogError as error:
         print(f"damaged   {error}")
+        return 1
+    except (ForkedLogError, SignatureError, BundleError, ProvenanceError) as error:
+        print(f"refused   {error}")
         return 1
     print("verified")
     return 0
@@ -70,8 +75,8 @@ _count.__name__ = f"number from 1 to {_MOST_WORKERS}"  # argparse says it
 
 
 def _verify(args: argparse.Namespace, keyring: Keyring) -> None:
+    from aqpolicy.errors import InputError
     from aqpolicy.lineage import verify_log
-    from aqpolicy.scribe.index import FastRunBuilder
     from aqpolicy.trust import digest_text
 
     with Meter("hashing") as meter:
@@ -82,7 +87,7 @@ def _verify(args: argparse.Namespace, keyring: Keyring) -> None:
             workers=args.workers,
             remembered=args.remember,
             state=args.state,
-            index=FastRunBuilder,
+            index=run_builder(),
         )
     head = report.checkpoint
     print(f"log       {report.entries} entries, {report.steps} steps, {report.rows} rows: every hash as signed")
@@ -97,8 +102,10 @@ def _verify(args: argparse.Namespace, keyring: Keyring) -> None:
     if args.structure_only:
         return
     if not (Path(args.run) / "bundle.aqb").exists():
-        print("note      the run has no bundle.aqb: its decisions were not derived again")
-        return
+        raise InputError(
+            f"`{args.run}` has no bundle.aqb, so its decisions cannot be derived again; put it back, or give "
+            "--structure-only to look at the log alone"
+        )
     from aqpolicy.trace.audit import audit_run
 
     with Meter("deriving") as meter:
@@ -123,5 +130,5 @@ def _misuses(run: Path, keyring: Keyring) -> Iterator[str]:
     for (credential, entry), rows in found.items():
         yield (
             f"revoked   labels of `{credential}` came up {sum(rows)} times in {len(rows)} steps that its revocation "
-            f"(entry {entry}) reaches; `aqpolicy revoke --dry-run` says what they taught"
+            f"(entry {entry}) reaches; `aqpolicy trace --from-annotator` says what they taught"
         )

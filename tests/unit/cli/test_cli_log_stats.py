@@ -61,7 +61,7 @@ def test_the_counts_are_printed_and_are_json(run: Path, capsys: pytest.CaptureFi
     assert main(["log", "stats", str(run)]) == 0
     said = capsys.readouterr().out
     for words in (
-        "steps      3; 1 attempts",
+        "steps      3, of 1 attempt",
         "effects    admit 12",
         "charged    by movement: all 1.5",
         "by drift: nothing",
@@ -137,7 +137,7 @@ def test_superseded_steps_are_counted_apart_and_shown_on_demand(
     assert seen == [(1, 4), (4, 4)]
     KEYRING.save(log.run / "keyring.json")
     assert main(["log", "stats", str(log.run)]) == 0
-    assert "steps      1; 2 attempts, 3 steps superseded" in capsys.readouterr().out
+    assert "steps      1, of 2 attempts; 3 superseded" in capsys.readouterr().out
     shown = {}
     for what in ("--models", "--ranks"):
         for attempt in ((), ("--attempt", "0"), ("--attempt", "1")):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,16 +29,16 @@ def test_a_remembered_head_tells_an_older_log(run: Path, tmp_path: Path, capsys:
     writer = LineageWriter.open_for_status(run, KEY, KEYRING)
     writer.append_status({"event": "seen"})
     writer.close()
-    assert main(["log", "verify", str(run), "--remember", str(mine)]) == 0
+    assert main(["log", "verify", str(run), "--structure-only", "--remember", str(mine)]) == 0
     assert mine.read_bytes() == (run / "head.note").read_bytes()
-    assert main(["log", "verify", str(tmp_path / "older")]) == 0
+    assert main(["log", "verify", str(tmp_path / "older"), "--structure-only"]) == 0
     assert main(["log", "verify", str(tmp_path / "older"), "--remember", str(mine)]) == 1
-    assert "damaged   ROLLBACK: the log has" in capsys.readouterr().out
+    assert "refused   ROLLBACK: the log has" in capsys.readouterr().out
 
 
 def test_a_run_that_went_back_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     LineageWriter.resume(run, KEY, KEYRING, entry=-1, reason="again").close()
-    assert main(["log", "verify", str(run), "--workers", "2"]) == 0
+    assert main(["log", "verify", str(run), "--structure-only", "--workers", "2"]) == 0
     assert "attempts  2; 20 steps were computed, then superseded" in capsys.readouterr().out
 
 
@@ -48,8 +50,31 @@ def test_another_number_of_processes_is_refused(run: Path, workers: str, capsys:
 
 
 def test_the_state_of_a_whole_verification_is_removed(run: Path, tmp_path: Path) -> None:
-    assert main(["log", "verify", str(run), "--state", str(tmp_path / "state")]) == 0
+    assert main(["log", "verify", str(run), "--structure-only", "--state", str(tmp_path / "state")]) == 0
     assert not (tmp_path / "state").exists()
+
+
+WITHOUT_TRAINING = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in {"numpy", "torch"}:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Missing())
+from aqpolicy.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command as an auditor has it who installed nothing to train with."""
+
+
+@pytest.mark.parametrize("words", [("verify", "--structure-only"), ("find", "--example", "e5"), ("stats",)])
+def test_an_auditor_needs_neither_numpy_nor_torch(run: Path, words: tuple[str, ...]) -> None:
+    verb, *options = words
+    command = [sys.executable, "-c", WITHOUT_TRAINING, "log", verb, str(run), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 class Terminal(io.StringIO):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from support.lineage_runs import GENESIS, KEY, KEYRING, NAMES, block, edit
 
 from aqpolicy.errors import CorruptLogError, ForkedLogError, InputError
 from aqpolicy.lineage import LineageWriter, verify_log
-from aqpolicy.lineage.entry import CKPT, RESUME, SEAL, encode_facts
+from aqpolicy.lineage.entry import CKPT, POLICY, RESUME, SEAL, encode_facts
+from aqpolicy.lineage.state import State
 from aqpolicy.lineage.store import block_key
 from aqpolicy.scribe.index import FastRunBuilder
 from aqpolicy.trust import digest_text
@@ -209,6 +210,31 @@ def test_a_state_that_is_not_that_of_the_log_is_found(run: Path) -> None:
     with pytest.raises(CorruptLogError) as caught:
         verify_log(run, KEYRING)
     assert caught.value.where == "meta"
+
+
+@pytest.mark.parametrize(
+    "name", [field.name for field in fields(State) if field.name not in {"group", "sealed", "unsealed"}]
+)
+def test_a_state_that_says_something_else_than_the_log_is_found_whoever_signed_it(run: Path, name: str) -> None:
+    def change(data: bytes) -> bytes:
+        state = State.opened(data, KEYRING)
+        old = getattr(state, name)
+        new = not old if isinstance(old, bool) else old + 1 if isinstance(old, int) else old[:-1] + bytes([old[-1] ^ 1])
+        return replace(state, **{name: new}).signed(KEY)
+
+    edit(run, b"meta", b"state", change)
+    with pytest.raises(
+        CorruptLogError, match="the state that the writer goes on from is not that of the log"
+    ) as caught:
+        verify_log(run, KEYRING)
+    assert caught.value.where == "meta"
+
+
+@pytest.mark.parametrize("said", ["11" * 32, "sha256:" + "AA" * 32, "sha256:11", 7])
+def test_a_digest_that_is_written_otherwise_names_nothing(tmp_path: Path, said: object) -> None:
+    forged(tmp_path / "run", POLICY, {"bundle": said})
+    with pytest.raises(CorruptLogError, match="the policy is not named"):
+        verify_log(tmp_path / "run", KEYRING)
 
 
 def test_sums_kept_for_a_model_that_were_changed_are_found(run: Path) -> None:
