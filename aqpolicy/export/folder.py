@@ -8,13 +8,14 @@ Durability:
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from aqpolicy.errors import InputError
+from aqpolicy.lineage.folder import rename
 
 
 @contextmanager
@@ -24,42 +25,38 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         InputError: Something is at `path` already, or it cannot be written.
     """
-    refuse_existing(path)
+    refuse_unless_free(path)
+    beside = path.with_name(f".aqpolicy-{secrets.token_hex(8)}")
     try:
-        beside = Path(tempfile.mkdtemp(prefix=".aqpolicy-", dir=path.parent))
+        beside.mkdir()
         try:
             yield beside
-            beside.chmod(0o755)
             _sync(beside)
-            refuse_existing(path)
-            beside.rename(path)  # fails where something came in between, unless it is an empty folder
-            _sync_one(path.parent)
+            refuse_unless_free(path)
+            rename(beside, path)  # fails where something came in between, unless it is an empty folder
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
         raise InputError(f"cannot write `{path}`: {error.strerror or error}") from error
 
 
-def refuse_existing(path: Path) -> None:
-    """Return if nothing is at a path.
+def refuse_unless_free(path: Path) -> None:
+    """Return if a folder can be put at a path.
 
     Raises:
-        InputError: Something is.
+        InputError: Something is there already, or there is no folder for it.
     """
     if os.path.lexists(path):
         raise InputError(f"`{path}` exists and is not overwritten; choose another name")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write `{path}`: there is no folder `{path.parent}`; make it first")
 
 
 def _sync(folder: Path) -> None:
     for place, _, files in os.walk(folder):
-        for name in files:
-            _sync_one(Path(place) / name)
-        _sync_one(Path(place))
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        for name in (*files, "."):
+            descriptor = os.open(Path(place) / name, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

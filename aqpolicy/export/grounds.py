@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from aqpolicy.bundle import Bundle
-from aqpolicy.errors import InputError
-from aqpolicy.lineage.record import KEY_BYTES, Layout
+from aqpolicy.errors import CorruptLogError
+from aqpolicy.lineage.record import KEY_BYTES
 from aqpolicy.provenance import Manifest
 from aqpolicy.trust import example_key
 
@@ -23,28 +23,30 @@ Key: Final = np.dtype(f"V{KEY_BYTES}")
 
 
 class Decisions:
-    """The mask table of one bundle as arrays.
+    """The mask table of one bundle as arrays."""
 
-    Shapes:
-        shares (g, routes): millionths.
-    """
-
-    def __init__(self, bundle: Bundle, layout: Layout) -> None:
-        """Read the table.
-
-        Raises:
-            InputError: It is of other depth groups than the run.
-        """
-        if len(bundle.tables.groups) != layout.groups:
-            raise InputError(f"the bundle `{bundle.policy_name}` is of other depth groups than the run; leave it out")
+    def __init__(self, bundle: Bundle) -> None:
+        """Read the table."""
         rows = bundle.tables.rows
-        self.digest = bundle.digest
-        self.shares = np.array([row.shares for row in rows], np.uint32).reshape(len(rows), layout.groups).T.copy()
+        self._shares = np.array([row.shares for row in rows], np.uint32).reshape(len(rows), -1).T.copy()
         self._rules = pa.array([", ".join(row.rules) for row in rows], pa.string())
 
-    def rules(self, routes: Integers) -> pa.Array:
-        """Return the rules that decided, by route."""
-        return self._rules.take(pa.array(routes))
+    def of(self, routes: Integers, groups: int) -> tuple[pa.Array, npt.NDArray[np.uint32]]:
+        """Return the rules that decided, and the shares that they left.
+
+        Args:
+            routes: Rows of the mask table.
+            groups: Depth groups of the run.
+
+        Shapes:
+            routes (n); shares (groups, n), millionths.
+
+        Raises:
+            CorruptLogError: The table has no such rows, or is of other depth groups.
+        """
+        if self._shares.shape[0] != groups or int(routes.max(initial=0)) >= self._shares.shape[1]:
+            raise CorruptLogError("the rows do not fit the bundle that their steps name")
+        return self._rules.take(pa.array(routes)), self._shares[:, routes]
 
 
 class Labels:
@@ -55,12 +57,11 @@ class Labels:
         names = [manifest.example_id(index) for index in range(len(manifest))]
         sizes = [len(manifest.session_labels(session)) for session in range(manifest.sessions)]
         signers = [manifest.session_credential(session).id for session in range(manifest.sessions)]
-        self.root = manifest.root
         self._names, self._signers = pa.array(names, pa.string()), pa.array(signers, pa.string())
         self._sessions = np.repeat(np.arange(len(sizes), dtype=np.uint32), sizes)
         self._keys = np.frombuffer(b"".join(map(example_key, names)), Key)
 
-    def of(self, index: npt.NDArray[np.uint64], keys: npt.NDArray[np.void]) -> tuple[pa.Array, pa.Array, pa.Array]:
+    def of(self, index: Integers, keys: npt.NDArray[np.void]) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Return ids, credentials and sessions of rows; none where the row's key is not that of the label.
 
         Args:
@@ -72,12 +73,9 @@ class Labels:
         """
         inside = np.flatnonzero(index < len(self._keys))
         known = inside[self._keys[index[inside]] == keys[inside]]
-        absent = np.ones(len(index), np.bool_)
-        absent[known] = False
-        place = np.zeros(len(index), np.int64)
-        place[known] = index[known]
+        place, absent = np.zeros(len(index), np.int64), np.ones(len(index), np.bool_)
+        place[known], absent[known] = index[known], False
         sessions = np.zeros(len(index), np.uint32)
         sessions[known] = self._sessions[place[known]]
-        names = self._names.take(pa.array(place, mask=absent))
         numbers = pa.array(sessions, mask=absent)
-        return names, self._signers.take(numbers), numbers
+        return self._names.take(pa.array(place, mask=absent)), self._signers.take(numbers), numbers

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from aqpolicy.export.source import LoggedStep
 from aqpolicy.lineage.leaf import LOWERED, NORM_CODES, ROW_FIELDS, WIDE, cut_tail, row_bytes
 from aqpolicy.lineage.record import Layout
 
@@ -25,29 +26,28 @@ class Rows:
     """Rows by step, in a step by the key of the example, rows of one example as the log has them.
 
     Shapes:
-        fixed, step, log_index, epoch, rank, inner_index (n); norms (g, n), -1 and -2 as in the log;
-        charges (budgets, n); lowered (exceptions, 3): row, depth group, share.
+        fixed, at, rank, position (n); norms (g, n), -1 and -2 as in the log; charges (budgets, n);
+        lowered (exceptions, 4): row, depth group, reason, share.
     """
 
+    steps: tuple[LoggedStep, ...]
+    at: npt.NDArray[np.int64]
+    """Which of the steps each row is of."""
+    rank: npt.NDArray[np.uint32]
+    position: npt.NDArray[np.uint32]
     fixed: npt.NDArray[Any]
     """Fields of `lineage.leaf.ROW_FIELDS` by their names."""
-    step: npt.NDArray[np.int64]
-    log_index: npt.NDArray[np.int64]
-    epoch: npt.NDArray[np.uint32]
-    rank: npt.NDArray[np.uint32]
-    inner_index: npt.NDArray[np.uint32]
     norms: npt.NDArray[np.float32]
     charges: npt.NDArray[np.uint64]
     lowered: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         """Return how many rows there are."""
-        return len(self.step)
+        return len(self.at)
 
-    @property
-    def keys(self) -> npt.NDArray[np.void]:
-        """The keys of the examples."""
-        return np.ascontiguousarray(self.fixed["key"])
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Return one of the fixed fields."""
+        return np.ascontiguousarray(self.fixed[name])
 
 
 @dataclass(slots=True)
@@ -55,35 +55,36 @@ class RowsBuilder:
     """Takes the leaves of steps, rank by rank."""
 
     layout: Layout
+    steps: list[LoggedStep] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
-    places: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-    """Per rank of a step: number of its rows, place in the log, step, epoch, rank."""
+    _ranks: list[tuple[int, int, int]] = field(default_factory=list)
+    """Number of rows, step, rank."""
 
-    def add(self, leaves: Sequence[bytes], index: int, step: int, epoch: int, rank: int) -> None:
-        """Take the rows of one rank of a step."""
-        self.leaves += leaves
-        self.places.append((len(leaves), index, step, epoch, rank))
+    def add(self, step: LoggedStep, ranks: Sequence[Sequence[bytes]]) -> None:
+        """Take the rows of all ranks of a step."""
+        for rank, leaves in enumerate(ranks):
+            self._ranks.append((len(leaves), len(self.steps), rank))
+            self.leaves += leaves
+        self.steps.append(step)
 
     def finish(self) -> Rows:
         """Return the rows in order."""
         table, charges, lowered = self._table()
-        count, index, step, epoch, rank = np.array(self.places, np.int64).reshape(-1, 5).T
-        inner = np.arange(len(table)) - np.repeat(np.cumsum(count) - count, count)
-        steps = np.repeat(step, count)
+        count, step, rank = np.array(self._ranks, np.int64).reshape(-1, 3).T
+        at = np.repeat(step, count)
+        position = np.arange(len(table)) - np.repeat(np.cumsum(count) - count, count)
         words = np.ascontiguousarray(table["key"]).view(">u8").reshape(-1, 2).astype(np.uint64)
-        order = np.lexsort((words[:, 1], words[:, 0], steps))
-        if len(lowered):
-            moved_to = np.empty_like(order)
-            moved_to[order] = np.arange(len(order))
-            lowered[:, 0] = moved_to[lowered[:, 0]]
+        order = np.lexsort((words[:, 1], words[:, 0], at))
+        moved_to = np.empty_like(order)
+        moved_to[order] = np.arange(len(order))
+        lowered[:, 0] = moved_to[lowered[:, 0]]
         ordered = table[order]
         return Rows(
-            ordered,
-            steps[order],
-            np.repeat(index, count)[order],
-            np.repeat(epoch, count)[order].astype(np.uint32),
+            tuple(self.steps),
+            at[order],
             np.repeat(rank, count)[order].astype(np.uint32),
-            inner[order].astype(np.uint32),
+            position[order].astype(np.uint32),
+            ordered,
             np.ascontiguousarray(ordered["norms"].T, np.float32),
             np.ascontiguousarray(charges[order].T),
             lowered,
@@ -95,11 +96,11 @@ class RowsBuilder:
         is_plain = set(map(len, self.leaves)) == {width}
         data = b"".join(self.leaves if is_plain else [leaf[:width] for leaf in self.leaves])
         table = np.frombuffer(data, _row_type(self.layout))
-        charges, lowered = table["charges"].astype(np.uint64), list[tuple[int, int, int]]()
+        charges, lowered = table["charges"].astype(np.uint64), list[tuple[int, int, int, int]]()
         for at in np.flatnonzero(table["flags"] & (WIDE | LOWERED)).tolist():
             charges[at], exceptions, _ = cut_tail(self.leaves[at], self.layout)
-            lowered += [(at, group, share) for group, _, share in exceptions]
-        return table, charges, np.array(lowered, np.int64).reshape(-1, 3)
+            lowered += [(at, *exception) for exception in exceptions]
+        return table, charges, np.array(lowered, np.int64).reshape(-1, 4)
 
 
 def _row_type(layout: Layout) -> np.dtype[Any]:
