@@ -136,8 +136,10 @@ def attach(
                 facts = _genesis(machinery, bundle, manifest, record, options)
                 machinery.recorder.log = log = _log(run, signer, keys, facts, bundle, checkpoint, durability)
                 machinery.recorder.attempt = log.attempt
-                for name, data in files.items() if checkpoint is None else ():
-                    replace_file(run / name, data)
+                for name, data in files.items():
+                    # A process may have begun the run and died before it wrote them all.
+                    if checkpoint is None or not (run / name).exists():
+                        replace_file(run / name, data)
         except BaseException:
             if machinery.recorder.log is not None:
                 machinery.recorder.log.close()

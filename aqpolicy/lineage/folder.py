@@ -132,6 +132,18 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def remove(folder: Path) -> None:
+    """Remove the folder of a store, if there is one and it holds nothing else.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    if folder.exists():
+        clear(folder)
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+
+
 def rename(folder: Path, name: Path) -> None:
     """Give a folder and all that it holds another name; whatever crashes, they have one of the two.
 

@@ -10,7 +10,6 @@ One writer, or any number of readers; never both.
 
 from __future__ import annotations
 
-import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -116,24 +115,27 @@ class Store:
         making = folder.with_name(folder.name + ".new")
         try:
             place.make(making)
-            if folder.exists():
-                cls._take_back(folder, making)
             lock = place.locked(making, place.ALONE)
-            place.clear(making)
+            try:
+                cls._refuse_log(folder)
+                place.remove(folder)
+                place.clear(making)
+            except BaseException:
+                place.unlock(lock)
+                raise
         except OSError as error:
             raise LineageError(f"`{folder}` cannot be made: {error.strerror}") from error
         return cls(making, lock, write=True, create=True)
 
     @classmethod
-    def _take_back(cls, folder: Path, making: Path) -> None:
-        if (folder / "data.mdb").exists():
-            store = cls.open_to_write(folder)
-            groups = store.count(HEAD)
-            store.close()
-            if groups > 1:
-                raise LineageError(f"`{folder}` already holds a log, whose `head.note` is missing; give another folder")
-        shutil.rmtree(making)
-        place.rename(folder, making)
+    def _refuse_log(cls, folder: Path) -> None:
+        if not (folder / "data.mdb").exists():
+            return
+        store = cls.open_to_read(folder)
+        groups = store.count(HEAD)
+        store.close()
+        if groups > 1:
+            raise LineageError(f"`{folder}` already holds a log, whose `head.note` is missing; give another folder")
 
     def settle(self, folder: Path) -> None:
         """Take the place that this store was created for.

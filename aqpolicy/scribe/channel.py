@@ -46,6 +46,8 @@ class Channel:
         self._poll = select.poll()  # `select.select` knows no descriptors beyond 1023
         self.ended = False
         """Whether the other end is gone; what it had sent before can still be received."""
+        self.is_cut = False
+        """Whether something could not be sent, since the other end is gone."""
 
     @property
     def is_clear(self) -> bool:
@@ -66,6 +68,7 @@ class Channel:
             pass
         except OSError:  # the other end is gone: reading will say so, after what it still had to say
             self._leaving.clear()
+            self.is_cut = True
 
     def receive(self) -> list[Frame]:
         """Return the frames that have come."""

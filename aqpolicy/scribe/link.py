@@ -105,6 +105,8 @@ class Link:
             last = column.span
         self._tell(STEP, last)
         self._lost = ""
+        if self._child.channel.is_cut:
+            self._look(_never)
         if self._given == self._taken:
             self._heard = time.monotonic()
         self._given += 1
