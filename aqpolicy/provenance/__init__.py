@@ -5,6 +5,7 @@ manifest file, or a `Manifest` of which every byte was verified. Start at
 `issue_manifest` and `load_manifest`.
 """
 
+from aqpolicy.provenance.entitlement import unentitled_examples
 from aqpolicy.provenance.issue import encode_manifest, issue_manifest
 from aqpolicy.provenance.load import ISSUER_ROLE, decode_manifest, load_manifest
 from aqpolicy.provenance.manifest import Manifest
@@ -39,5 +40,6 @@ __all__ = [
     "load_manifest",
     "load_status_list",
     "refused_examples",
+    "unentitled_examples",
     "verify_label_proof",
 ]

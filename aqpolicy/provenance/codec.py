@@ -38,8 +38,6 @@ LONGEST_ID: Final = 64
 _LARGEST_HISTORY: Final = 0xFFFF
 _LARGEST_COUNT: Final = 2**32 - 1
 
-Fields = tuple[bytes, bytes, int, int, int]
-
 
 def leaf_bytes(record: bytes, example_id: bytes, events: bytes) -> bytes:
     """Return the bytes of a leaf; record widths and lengths are in the record, so parts cannot shift."""

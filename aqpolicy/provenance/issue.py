@@ -25,7 +25,7 @@ from aqpolicy.provenance.header import (
     session_statement,
 )
 from aqpolicy.provenance.observation import Credential, Field, Session
-from aqpolicy.provenance.parts import LARGEST_MANIFEST
+from aqpolicy.provenance.parts import LARGEST_LIST, LARGEST_MANIFEST
 from aqpolicy.trust import (
     SigningKey,
     digest_text,
@@ -44,8 +44,6 @@ LENGTH_BYTES: Final = 4
 
 PURPOSE: Final = "training"
 """What a manifest is for where its issuer does not say it."""
-
-_LARGEST_CREDENTIALS: Final = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +189,8 @@ def _sources(sessions: Sequence[Session]) -> tuple[str, ...]:
         for observation in session.observations
         for event in observation.history
     }
-    if len(stated) > 0xFFFF:
-        raise MalformedManifestError("the histories name more than 65535 sources")
+    if len(stated) > LARGEST_LIST:
+        raise MalformedManifestError(f"the histories name more than {LARGEST_LIST} sources; issue several manifests")
     return tuple(sorted(stated))
 
 
@@ -202,6 +200,6 @@ def _credentials(sessions: Sequence[Session]) -> dict[str, Credential]:
         credential = session.credential
         if known.setdefault(credential.id, credential) != credential:
             raise MalformedManifestError(f"two different credentials are called `{credential.id}`")
-    if len(known) > _LARGEST_CREDENTIALS:
-        raise MalformedManifestError(f"a manifest has at most {_LARGEST_CREDENTIALS} credentials; issue several")
+    if len(known) > LARGEST_LIST:
+        raise MalformedManifestError(f"a manifest has at most {LARGEST_LIST} credentials; issue several")
     return known

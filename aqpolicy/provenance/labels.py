@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
 from hashlib import sha256
-from itertools import accumulate, islice, pairwise, repeat
+from itertools import accumulate, chain, islice, repeat
 from struct import Struct
 from typing import Final
 
@@ -34,14 +35,19 @@ from aqpolicy.provenance.codec import (
 _Label = tuple[tuple[bytes], bytes, bytes]
 _LEAF: Final = b"\x00" + LEAF_TAG
 _ID_LENGTHS: Final = bytes(range(1, LONGEST_ID + 1))
+_ID_FORMATS: Final = tuple(f"{length}s" for length in range(256))
+_AT_ONCE: Final = 1024
+"""Labels that one `struct` divides."""
 
 
 class Labels:
     """The labels of a manifest, divided and well-formed; that they are those that were signed is not judged here.
 
+    Nor is, before `session_hashes`, that no example is there twice.
+
     Raises:
         MalformedManifestError: The bytes do not divide as the records say, an
-            id is ill-formed or there twice, or a number has no meaning.
+            id is ill-formed, or a number has no meaning.
     """
 
     def __init__(self, data: bytes, start: int, size: int, codec: LabelCodec) -> None:
@@ -51,18 +57,19 @@ class Labels:
         end = start + size * self._width
         if end > len(data):
             raise MalformedManifestError("the manifest is shorter than its head says")
-        lengths = data[start + ID_LENGTH : end : self._width]
-        counts = self._numbers(start + EVENTS, end, self._width)
-        self._ids = array("Q", accumulate(lengths, initial=end))
-        self._events = array("Q", accumulate(counts, initial=0))
+        self._lengths = data[start + ID_LENGTH : end : self._width]
+        self._counts = self._numbers(start + EVENTS, end, self._width)
+        self._ids = array("Q", accumulate(self._lengths, initial=end))
+        self._events = array("Q", accumulate(self._counts, initial=0))
         if self._ids[-1] + EVENT.size * self._events[-1] != len(data):
             raise MalformedManifestError("the manifest is not as long as its records say")
         self._refuse_values(end)
-        self._refuse_ids(lengths)
-        self.index = dict(zip(self._cut_ids(0, size), range(size), strict=True))
+        self._refuse_ids()
+
+    @cached_property
+    def index(self) -> dict[bytes, int]:
         """Number of each label by the id of its example."""
-        if len(self.index) != size:
-            raise MalformedManifestError("one example is there twice")
+        return dict(zip(self._cut_ids(0, self.size), range(self.size), strict=True))
 
     def record(self, index: int) -> bytes:
         """Return the record of a label."""
@@ -87,8 +94,15 @@ class Labels:
         return _hashes(self._cut(first, end, self._cut_ids(first, end)))
 
     def session_hashes(self, sizes: Iterable[int]) -> Iterator[list[bytes]]:
-        """Return the leaf hashes of all labels, session by session."""
-        labels = self._cut(0, self.size, self.index)  # the index has the ids in the order of the file
+        """Return the leaf hashes of all labels, session by session, if none has the example of another.
+
+        Raises:
+            MalformedManifestError: One example is there twice.
+        """
+        names = list(self._cut_ids(0, self.size))
+        if len(set(names)) != self.size:
+            raise MalformedManifestError("one example is there twice")
+        labels = self._cut(0, self.size, names)
         return (_hashes(islice(labels, size)) for size in sizes)
 
     def times(self, first: int, end: int) -> array[int]:
@@ -108,15 +122,13 @@ class Labels:
         return Struct(f"{width}s").iter_unpack(records)
 
     def _cut_ids(self, first: int, end: int) -> Iterator[bytes]:
-        data = self._data
-        return (data[a:b] for a, b in pairwise(self._ids[first : end + 1]))
+        return _divide(self._data, self._ids[first], self._lengths[first:end], _ID_FORMATS.__getitem__)
 
     def _cut_events(self, first: int, end: int) -> Iterator[bytes]:
-        numbers = self._events[first : end + 1]
-        if numbers[0] == numbers[-1]:
+        if self._events[first] == self._events[end]:
             return repeat(b"", end - first)
-        data, at, width = self._data, self._ids[-1], EVENT.size
-        return (data[at + width * a : at + width * b] for a, b in pairwise(numbers))
+        at = self._ids[-1] + EVENT.size * self._events[first]
+        return _divide(self._data, at, self._counts[first:end], _events_format)
 
     def _numbers(self, first: int, end: int, width: int) -> array[int]:
         """Return the numbers of two bytes that stand at `first` and in every `width` bytes behind it."""
@@ -138,12 +150,31 @@ class Labels:
         if beyond or not data[first + EVENT_TIME + 7 : last : EVENT.size].isascii():
             raise MalformedManifestError("an event of a history has a source or a time that does not exist")
 
-    def _refuse_ids(self, lengths: bytes) -> None:
+    def _refuse_ids(self) -> None:
         letters = self._data[self._ids[0] : self._ids[-1]]
-        if not lengths.translate(None, _ID_LENGTHS) and not letters.translate(None, ID_LETTERS):
+        if not self._lengths.translate(None, _ID_LENGTHS) and not letters.translate(None, ID_LETTERS):
             return
         wrong = next(index for index in range(self.size) if not is_example_id(self.example_id(index)))
         raise MalformedManifestError(f"observation {wrong} has an ill-formed example id")
+
+
+@lru_cache(4096)
+def _events_format(count: int) -> str:
+    return f"{EVENT.size * count}s"
+
+
+def _divide(data: bytes, start: int, lengths: Sequence[int], form: Callable[[int], str]) -> Iterator[bytes]:
+    """Return stretches that follow each other; `form` writes a length as `struct` wants it."""
+    return chain.from_iterable(_divide_some(data, start, lengths, form))
+
+
+def _divide_some(
+    data: bytes, start: int, lengths: Sequence[int], form: Callable[[int], str]
+) -> Iterator[tuple[bytes, ...]]:
+    for first in range(0, len(lengths), _AT_ONCE):
+        some = Struct("".join(map(form, lengths[first : first + _AT_ONCE])))
+        yield some.unpack_from(data, start)
+        start += some.size
 
 
 def _array(code: str, little_endian: bytearray) -> array[int]:

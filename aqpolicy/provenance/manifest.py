@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Final
@@ -145,11 +145,15 @@ class Manifest:
         """Return the numbers of a session's observations."""
         return range(self._first(session), self._ends[session])
 
+    def session_times(self, session: int) -> Sequence[int]:
+        """Return the times that a session's observations declare, in seconds since 1970."""
+        return self._labels.times(self._first(session), self._ends[session])
+
     def observed_between(self) -> dict[str, tuple[int, int]]:
         """Return the earliest and the latest time that is declared under each credential."""
         spans: dict[str, tuple[int, int]] = {}
         for session in range(self.sessions):
-            times = self._labels.times(self._first(session), self._ends[session])
+            times = self.session_times(session)
             name = self.session_credential(session).id
             first, last = spans.get(name, (times[0], times[0]))
             spans[name] = min(first, *times), max(last, *times)

@@ -20,6 +20,9 @@ FORMAT: Final = "aqpolicy manifest 2"
 LARGEST_MANIFEST: Final = 50_000_000
 """Observations in one manifest."""
 
+LARGEST_LIST: Final = 0xFFFF
+"""Credentials in one manifest, and sources: numbers of two bytes name them."""
+
 Name = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9._:/-]{1,64}\z")]
 Text = Annotated[str, StringConstraints(max_length=512)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -114,7 +117,7 @@ class Context(Part):
     """All that gives a label record its meaning; annotators sign its digest with their session."""
 
     fields: tuple[FieldPart, ...]
-    sources: tuple[Name, ...]
+    sources: Annotated[tuple[Name, ...], Limits(max_length=LARGEST_LIST)]
     """Who states the events of the histories, by number."""
     taxonomy: TaxonomyRef
 
@@ -143,7 +146,7 @@ class CredentialPart(Part):
 class Credentials(Part):
     """Who signed sessions."""
 
-    credentials: tuple[CredentialPart, ...]
+    credentials: Annotated[tuple[CredentialPart, ...], Limits(max_length=LARGEST_LIST)]
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:

@@ -153,11 +153,11 @@ def refused_examples(manifest: Manifest, status: StatusList) -> tuple[str, ...]:
     for each in status.refused:
         if each.credential in manifest.credentials:
             listed.setdefault(each.credential, []).append(each)
-    if not listed:
-        return ()
-    found = (manifest.observation(index) for index in range(manifest.size))
     return tuple(
-        label.example_id
-        for label in found
-        if any(each.refuses(label.observed_at, manifest.root) for each in listed.get(label.credential, ()))
+        manifest.example_id(index)
+        for session in range(manifest.sessions)
+        for refused in (listed.get(manifest.session_credential(session).id),)
+        if refused is not None
+        for index, at in zip(manifest.session_labels(session), manifest.session_times(session), strict=True)
+        if any(each.refuses(at, manifest.root) for each in refused)
     )

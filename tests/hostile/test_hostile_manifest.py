@@ -146,7 +146,7 @@ def apart() -> Apart:
     return Apart.of(GOOD)
 
 
-def refused(data: bytes, match: str = "", error: Any = REFUSED) -> None:
+def refused(data: bytes, match: str | None = None, error: Any = REFUSED) -> None:
     with pytest.raises(error, match=match):
         decode_manifest(data, KEYRING)
 
