@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,7 +45,8 @@ class Options:
 
     measure: bool = True
     sketch: bool = False
-    refused: Sequence[str] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Examples that are denied whatever the policy says, each with the reason."""
     metrics: Mapping[str, Metric] | None = None
     probes: Probes | None = None
     scaler: Any = None

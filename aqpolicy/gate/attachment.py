@@ -25,7 +25,7 @@ from aqpolicy.gate.ranks import Ranks, ranks_of
 from aqpolicy.gate.records.checkpoint import Checkpoint, find_checkpoint, refuse_other_run, restored
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.lineage.record import SKETCH_KIND
-from aqpolicy.provenance import Manifest, decode_manifest
+from aqpolicy.provenance import Credentials, Manifest, decode_manifest
 from aqpolicy.scribe.remote import Durability, RemoteWriter
 from aqpolicy.trust import Keyring, SigningKey, digest_text, load_keyring, load_signing_key, replace_file
 
@@ -45,6 +45,7 @@ def attach(
     log_key: Path | str | SigningKey | None = None,
     record: Record = "norms",
     refused: Iterable[str] = (),
+    credentials: Credentials | None = None,
     metrics: Mapping[str, Metric] | None = None,
     probes: Tensor | tuple[Tensor, ...] | Mapping[str, Tensor] | None = None,
     scaler: Any = None,
@@ -71,6 +72,8 @@ def attach(
         record: What the log keeps of each example and group: `decisions` alone, also the gradient's `norms`, or also a
             `sketch` of what it wrote.
         refused: Ids of examples whose bytes are not those of the manifest; they are denied as errors.
+        credentials: By what the credentials behind labels are judged (`Credentials.read`): an example whose label no
+            valid one signed is refused, too. Without it, the issuer of the manifest is taken at his word.
         metrics: The metrics that the policy names, each a function of the model.
         probes: Inputs on which representation drift is measured: a tensor, positional or keyword arguments.
         scaler: A `torch.amp.GradScaler`, for training in float16; the gate scales, unscales and updates it.
@@ -111,6 +114,11 @@ def attach(
         files["manifest.aqm"] = _read(manifest)
         manifest = decode_manifest(files["manifest.aqm"], _needed(keys), purpose=purpose)
     _refuse_other_vocabulary(bundle, manifest)
+    reasons = dict.fromkeys(refused, "its bytes are not those of the manifest")
+    if credentials is not None:
+        files |= credentials.files
+        for example, standing in credentials.unentitled(manifest, _needed(keys)).items():
+            reasons.setdefault(example, f"the credential behind its label does not hold ({standing.reason})")
     run = None if lineage is None else Path(lineage)
     signer = None if run is None else _signer(log_key)
     inner, ranks = ranks_of(model)
@@ -118,7 +126,7 @@ def attach(
     options = Options(
         measure=record != "decisions",
         sketch=record == "sketch",
-        refused=tuple(refused),
+        refused=reasons,
         metrics=metrics,
         probes=None if probes is None else Probes(probes),
         scaler=scaler,
@@ -134,6 +142,7 @@ def attach(
         try:
             if run is not None and signer is not None and ranks.rank == 0:
                 facts = _genesis(machinery, bundle, manifest, record, options)
+                facts["credentials"] = {} if credentials is None else credentials.facts
                 machinery.recorder.log = log = _log(run, signer, keys, facts, bundle, checkpoint, durability)
                 machinery.recorder.attempt = log.attempt
                 for name, data in files.items():
@@ -190,7 +199,7 @@ def _read(path: Path | str) -> bytes:
 
 def _needed(keyring: Keyring | None) -> Keyring:
     if keyring is None:
-        raise InputError("a bundle or manifest given as a file needs keyring=..., the keys that it is trusted by")
+        raise InputError("what is given as a file needs keyring=..., the keys that it is trusted by")
     return keyring
 
 

@@ -5,6 +5,7 @@ manifest file, or a `Manifest` of which every byte was verified. Start at
 `issue_manifest` and `load_manifest`.
 """
 
+from aqpolicy.provenance.credentials import Credentials
 from aqpolicy.provenance.entitlement import unentitled_examples
 from aqpolicy.provenance.issue import encode_manifest, issue_manifest
 from aqpolicy.provenance.load import ISSUER_ROLE, decode_manifest, load_manifest
@@ -25,6 +26,7 @@ __all__ = [
     "ISSUER_ROLE",
     "ConsensusEvent",
     "Credential",
+    "Credentials",
     "Field",
     "LabelChecker",
     "LabelProof",

@@ -140,6 +140,8 @@ class _Auditor:
         if known != (None if row.manifest_index == NO_INDEX else row.manifest_index):
             raise CorruptLogError("the example is not that of the manifest's observation", where)
         lost = known is None or row.reason_code == REFUSED_EXAMPLE
+        if not lost and row.example_key in self._run.unentitled:
+            raise CorruptLogError("it was not refused, although no valid credential stands behind its label", where)
         values = {} if known is None or lost else self._values(block, row, known)
         route = ERROR_ROW if known is None or lost else self._route(known, values)
         if row.route != route:

@@ -25,9 +25,9 @@ from aqpolicy.lineage import (
     VerifyReport,
     verify_log,
 )
-from aqpolicy.provenance import Manifest, load_manifest
+from aqpolicy.provenance import Credentials, Manifest, load_manifest
 from aqpolicy.trace.book import EXACT, Impulse, Terms, impulse
-from aqpolicy.trust import Keyring, digest_text
+from aqpolicy.trust import Keyring, digest_text, example_key
 from aqpolicy.units import MICRO
 
 Progress = Callable[[int, int], None]
@@ -48,6 +48,8 @@ class Run:
     """Those that were published; checkpoints are for going on only."""
     events: tuple[tuple[int, dict[str, Any]], ...]
     """What happened between steps, and to credentials since; each with the number of steps before it."""
+    unentitled: frozenset[bytes] = frozenset()
+    """Keys of the examples whose label no valid credential signed, where the run asked for one."""
 
     @property
     def tables(self) -> Tables:
@@ -191,6 +193,7 @@ def open_run(folder: Path | str, keyring: Keyring, progress: Progress | None = N
     with LineageReader(folder, keyring) as reader:
         genesis = reader.genesis
         _pin(genesis, bundle, manifest)
+        unentitled = _unentitled(folder, genesis, manifest, keyring)
         for index, entry in reader.step_entries():
             if (entry.bundle, entry.manifest_root) != (bundle.digest, manifest.root):
                 raise CorruptLogError("the step names another bundle or manifest", f"entry {index}, step {entry.step}")
@@ -200,7 +203,7 @@ def open_run(folder: Path | str, keyring: Keyring, progress: Progress | None = N
     for block in blocks:
         with located(f"step {block.step}"):
             _check_ranges(block, bundle.tables, manifest.size)
-    return Run(folder, bundle, manifest, genesis, verified, blocks, models, events)
+    return Run(folder, bundle, manifest, genesis, verified, blocks, models, events, unentitled)
 
 
 @contextmanager
@@ -228,6 +231,16 @@ def _pin(genesis: dict[str, Any], bundle: Bundle, manifest: Manifest) -> None:
     for name, value in said:
         if genesis.get(name) != value:
             raise CorruptLogError(f"the log was not written with this `{name}`", "entry 0")
+
+
+def _unentitled(folder: Path, genesis: dict[str, Any], manifest: Manifest, keyring: Keyring) -> frozenset[bytes]:
+    """Judge the credentials behind all labels again, by the files that the run kept."""
+    facts = genesis.get("credentials")
+    if not facts:
+        return frozenset()
+    if not isinstance(facts, dict):
+        raise CorruptLogError("the log does not say what credentials are judged by", "entry 0")
+    return frozenset(map(example_key, Credentials.of_run(folder, facts).unentitled(manifest, keyring)))
 
 
 def _check_ranges(block: StepBlock, tables: Tables, size: int) -> None:

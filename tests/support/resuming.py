@@ -32,13 +32,13 @@ TABLE = tables(
 STEPS, EPOCH = 24, 8
 
 
-def write_inputs(folder: Path, table: Tables = TABLE) -> None:
+def write_inputs(folder: Path, table: Tables = TABLE, taxonomy: str = "words@1") -> None:
     """Write bundle, manifest and keyring."""
     bundle = Bundle(
         tables=table,
         policy_name="words",
         policy_version="1",
-        taxonomy="words@1",
+        taxonomy=taxonomy,
         parameters=binding(make_net(), (("0.",), ("3.",))),
         digests=dict.fromkeys(("source", "grammar", "taxonomy", "model"), f"sha256:{'0' * 64}"),
         source_map={},
@@ -48,7 +48,7 @@ def write_inputs(folder: Path, table: Tables = TABLE) -> None:
     credential = Credential(id="reader", key=READER.verify_key.text, holder="reader-1", authority="expert")
     seen = [Observation(name, sha256(b"x"), sha256(b"y"), "reader", 0, {"kind": name[0]}, ()) for name in NAMES]
     fields = [Field("kind", "category", ("1", "2", "3"))]
-    issue_manifest(folder / "labels.aqm", "labels", "words@1", fields, [Session(credential, READER, seen)], ISSUER)
+    issue_manifest(folder / "labels.aqm", "labels", taxonomy, fields, [Session(credential, READER, seen)], ISSUER)
     KEYRING.save(folder / "keyring.json")
 
 

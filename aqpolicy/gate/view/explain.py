@@ -6,7 +6,7 @@ itself uses, and what was taken away comes from the last visit's reason codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
@@ -49,9 +49,9 @@ NO_DEFERRALS: Final[Mapping[int, Mapping[int, int]]] = MappingProxyType({})
 class Explainer:
     """Answers for the examples of one manifest."""
 
-    def __init__(self, tables: Tables, manifest: Observations, refused: Collection[str], visits: LastVisits) -> None:
+    def __init__(self, tables: Tables, manifest: Observations, refused: Mapping[str, str], visits: LastVisits) -> None:
         """Keep what is asked about."""
-        self._tables, self._manifest, self._refused, self._visits = tables, manifest, frozenset(refused), visits
+        self._tables, self._manifest, self._refused, self._visits = tables, manifest, refused, visits
 
     def explain(
         self,
@@ -89,6 +89,7 @@ class Explainer:
             waits=None if waiting is None else self._waits(waiting, since.get(index, {})),
             state=state,
             now=nothing,
+            refusal=self._refused.get(example, ""),
         )
         return told if told.standing == "refused" else self._with_outlook(told, last)
 

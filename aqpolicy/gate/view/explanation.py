@@ -133,6 +133,8 @@ class Explanation:
     """What the table says in this state, before budgets; None where `unseen` decides."""
     unseen: tuple[str, ...] = ()
     """Attributes that the table asks for and that only a visit tells."""
+    refusal: str = ""
+    """Why the example was refused, where it was."""
 
     def __str__(self) -> str:
         """Read the explanation aloud."""
@@ -158,7 +160,7 @@ def _summary(told: Explanation) -> str:
     times = "once" if told.visits == 1 else f"{told.visits} times"
     seen = "never visited" if told.last is None else f"visited {times}"
     if told.standing == "refused":
-        return f"refused when the gate was attached: its bytes are not those of the manifest, so it is denied; {seen}"
+        return f"refused when the gate was attached: {told.refusal}, so it is denied; {seen}"
     if told.last is None:
         return seen
     return f"{seen}, {'then' if told.visits == 1 else 'the last time'} {_BECAME[told.last.effect]}"

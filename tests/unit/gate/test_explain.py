@@ -42,7 +42,7 @@ class Run:
         self.decisions = Decisions(table, manifest, refused)
         self.accountant = Accountant(table, manifest.size)
         self.visits = LastVisits(table, manifest.size)
-        self.explainer = Explainer(table, manifest, refused, self.visits)
+        self.explainer = Explainer(table, manifest, dict.fromkeys(refused, "its bytes are others"), self.visits)
         self.groups = len(table.groups)
 
     def step(
@@ -108,7 +108,7 @@ def test_a_refused_example_says_so_and_has_no_other_future() -> None:
     assert told.now.decision.cause == "error"
     assert told.last is not None
     assert told.last.effect == "deny"
-    assert "its bytes are not those of the manifest, so it is denied; visited once" in str(told)
+    assert "its bytes are others, so it is denied; visited once" in str(told)
 
 
 def test_an_example_that_was_never_visited_has_only_a_future() -> None:
