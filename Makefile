@@ -6,10 +6,11 @@ OUT  ?= build/demo
 SHIPPED := $(filter-out %/broken.aqp %/widened.aqp %/vocabulary.aqp,$(wildcard policies/examples/*/*.aqp))
 POLICIES ?= 1000000
 SEED ?= 0
+FUZZ ?= 20000
 PIP   = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast night fine-tune lint format grammar bench bench-gate bench-language bench-lineage docs clean
+.PHONY: help demo test test-fast fuzz night fine-tune lint format grammar bench bench-gate bench-language bench-lineage docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +42,9 @@ test: $(VENV)/.test  ## every test
 
 test-fast: $(VENV)/.test  ## all but the slow tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow'
+
+fuzz: $(VENV)/.test  ## bytes that are nearly right, FUZZ= of them, for every decoder (SEED=)
+	@OMP_NUM_THREADS=1 AQPOLICY_FUZZ=$(FUZZ) AQPOLICY_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/fuzz
 
 night: $(VENV)/.test  ## a million generated policies (POLICIES=, SEED=) on which every form of the meaning must agree
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/night.py --policies $(POLICIES) --seed $(SEED)
