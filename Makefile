@@ -10,7 +10,7 @@ FUZZ ?= 20000
 PIP   = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast fuzz night fine-tune lint format grammar bench bench-gate bench-language bench-lineage docs clean
+.PHONY: help demo test test-fast test-long fuzz night fine-tune lint format grammar bench bench-gate bench-language bench-lineage docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,11 +37,14 @@ $(VENV)/.dev: $(VENV)/.test
 demo: $(VENV)/.test  ## tell the whole story on real labels; the report lands in build/demo
 	@$(BIN)/aqpolicy demo --out $(OUT)
 
-test: $(VENV)/.test  ## every test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
+test: $(VENV)/.test  ## every test but the long ones
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not long'
+
+test-long: $(VENV)/.test  ## power cuts and killed processes by the hundred; ten minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -q -m long
 
 test-fast: $(VENV)/.test  ## all but the slow tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow'
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow and not long'
 
 fuzz: $(VENV)/.test  ## bytes that are nearly right, FUZZ= of them, for every decoder (SEED=)
 	@OMP_NUM_THREADS=1 AQPOLICY_FUZZ=$(FUZZ) AQPOLICY_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/fuzz

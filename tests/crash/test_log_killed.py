@@ -143,7 +143,7 @@ def test_the_laws_hold_after_kills(tmp_path: Path, kind: str) -> None:
     lives(tmp_path / "run", kind, kills=4, seed=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["local", "remote", "call"])
 @pytest.mark.parametrize("seed", range(20))
 def test_the_laws_hold_after_many_kills(tmp_path: Path, kind: str, seed: int) -> None:

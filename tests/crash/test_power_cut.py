@@ -145,7 +145,7 @@ def test_a_log_that_is_not_flushed_is_found_out(tmp_path: Path, memory: Path) ->
     assert lost > 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(10, 18))
 def test_nothing_acknowledged_is_lost_by_any_power_cut(tmp_path: Path, memory: Path, seed: int) -> None:
     disk, trace = run_watched(tmp_path / "disk", seed, operations=100)

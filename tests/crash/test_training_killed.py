@@ -114,7 +114,7 @@ def test_a_training_killed_in_its_first_moments_is_started_again(tmp_path: Path,
     check(tmp_path, 0, 1, lambda folder: killed_at_its_call(folder, "rename", number, whom))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(8))
 def test_many_killed_trainings_end_as_the_undisturbed_one(tmp_path: Path, seed: int) -> None:
     check(tmp_path, kills=10, seed=100 + seed)
