@@ -44,12 +44,21 @@ def _counts(count: int) -> struct.Struct:
 
 def _numbers(values: Sequence[float], *marks: float) -> tuple[float, ...]:
     """Return measured numbers as they are written: what is not finite as -1; `marks` stand for themselves."""
+    if _are_positive(values):
+        return tuple(values)
     return tuple(value + 0.0 if 0 <= value < math.inf or value in marks else NOT_FINITE for value in values)
 
 
 def _are_numbers(values: Sequence[float], *marks: float) -> bool:
     """Return whether every value is finite and not negative, or one of the marks; -0 is neither."""
-    return all((math.copysign(1, value) > 0 and value < math.inf) or value in marks for value in values)
+    return _are_positive(values) or all(
+        (math.copysign(1, value) > 0 and value < math.inf) or value in marks for value in values
+    )
+
+
+def _are_positive(values: Sequence[float]) -> bool:
+    """Return true where every value is finite and more than 0, which is most of the time, and quickly seen."""
+    return bool(values) and min(values) > 0 and sum(values) < math.inf
 
 
 def encode_book(book: Book, layout: Layout) -> bytes:
