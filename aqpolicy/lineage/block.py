@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from aqpolicy.errors import CorruptLogError, LineageError
 from aqpolicy.lineage.book import decode_book, encode_book
-from aqpolicy.lineage.leaf import FLAGS_AT, decode_row, encode_row, row_bytes, row_end
+from aqpolicy.lineage.leaf import FLAGS_AT, KEY, decode_row, encode_row, row_bytes, row_end
 from aqpolicy.lineage.record import Book, Layout, Row
 from aqpolicy.lineage.visits import Visits, by_rank, checked, in_order, whole
 from aqpolicy.trust import leaf_hashes, root_of
@@ -242,6 +242,28 @@ def cut_block(data: bytes, layout: Layout) -> RawBlock:
     end = start + SHORT_HASH * (rows + (rank == 0))
     leaves = tuple(_leaves(data, end, rows, layout, has_book=rank == 0))
     return RawBlock(attempt, step, rank, entry, epoch, phase, stage, today, time_ns, parts, data[start:end], leaves)
+
+
+def key_of_row(data: bytes | memoryview, number: int, layout: Layout) -> bytes:
+    """Return the example key of a row as it stands in its block, compared with nothing; empty where there is none.
+
+    No more of the block is looked at than where the row begins.
+    """
+    if len(data) < HEAD_BYTES:
+        return b""
+    _, _, _, rank, *_, count = _BLOCK.unpack_from(data)
+    start = HEAD_BYTES + _PART * count
+    rows = sum(struct.unpack_from(f"<{count}I", data, HEAD_BYTES)) if start <= len(data) else 0
+    if not 0 <= number < rows:
+        return b""
+    at, width = start + SHORT_HASH * (rows + (rank == 0)), row_bytes(layout)
+    end = at + width * number
+    if any(data[at + FLAGS_AT : end : width]):  # a row before it is longer
+        try:
+            return cut_block(bytes(data), layout).leaves[number][KEY]
+        except CorruptLogError:
+            return b""
+    return bytes(data[end:][KEY])
 
 
 def entry_of_block(data: bytes) -> int:

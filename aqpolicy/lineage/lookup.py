@@ -107,8 +107,8 @@ class Index:
 
         Where the row says so, that is quick. Where it does not, it may be damaged: it is compared with its entry.
         """
-        row = self._log.raw_block(self._entry(visit), visit.rank).leaves[visit.row : visit.row + 1]
-        return any(leaf[KEY] == key for leaf in row) or self.key(visit) == key
+        found = self._log.key_of_row(visit.attempt, visit.step, visit.rank, visit.row)
+        return found == key or self.key(visit) == key
 
     def key(self, visit: Visit) -> bytes:
         """Return the example key of a visit, read from its row."""

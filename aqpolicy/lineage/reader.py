@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 from aqpolicy.errors import CanonicalError, CorruptLogError, LineageError
 from aqpolicy.lineage.attempts import Attempts, told
-from aqpolicy.lineage.block import RawBlock, StepBlock, cut_block, decode_blocks
+from aqpolicy.lineage.block import RawBlock, StepBlock, cut_block, decode_blocks, key_of_row
 from aqpolicy.lineage.entry import (
     CKPT,
     SEAL,
@@ -231,6 +231,11 @@ class LineageReader:
         if data is None or not 0 <= rank < len(entry.ranks):
             raise CorruptLogError("the block is missing", where)
         return self._cut(data, where)
+
+    def key_of_row(self, attempt: int, step: int, rank: int, row: int) -> bytes:
+        """Return an example key as it stands in a block, compared with nothing; empty where there is no such row."""
+        place = block_key(attempt, step, rank)
+        return self.store.look(BLOCK, place, lambda data: key_of_row(data, row, self.layout)) or b""
 
     def _cut(self, data: bytes, where: str) -> RawBlock:
         try:

@@ -11,15 +11,17 @@ One writer, or any number of readers; never both.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import lmdb
 
 from aqpolicy.errors import CorruptLogError, LineageError
 from aqpolicy.lineage import folder as place
+
+_Seen = TypeVar("_Seen")
 
 ENTRY: Final = b"entry"
 BLOCK: Final = b"blk"
@@ -223,6 +225,12 @@ class Store:
             value: bytes | None = transaction.get(key, db=self._tables[table])
             return value
 
+    def look(self, table: bytes, key: bytes, see: Callable[[memoryview], _Seen]) -> _Seen | None:
+        """Return what a function sees in one value, which is not copied; None where there is none."""
+        with self._reading(buffers=True) as transaction:
+            value = transaction.get(key, db=self._tables[table])
+            return None if value is None else see(value)
+
     def items(self, table: bytes, start: bytes = b"") -> Iterator[Item]:
         """Return all keys and values of a table, or those from a key on, in order."""
         with self._reading() as transaction:
@@ -250,9 +258,9 @@ class Store:
             return int(transaction.stat(self._tables[table])["entries"])
 
     @contextmanager
-    def _reading(self) -> Iterator[Any]:
+    def _reading(self, *, buffers: bool = False) -> Iterator[Any]:
         try:
-            with self._env.begin() as transaction:
+            with self._env.begin(buffers=True) if buffers else self._env.begin() as transaction:
                 yield transaction
         except lmdb.Error as error:
             raise CorruptLogError(f"the store cannot be read: {error}") from error

@@ -31,6 +31,7 @@ NAMES = (
     "open_",
     "opened",
     "from_bytes",
+    "key_of_row",
     "cut_",
     "peek",
     "scan_",
@@ -40,6 +41,7 @@ NAMES = (
 )
 
 ELSEWHERE = {
+    "lineage.reader.key_of_row": "finds the block for `lineage.block.key_of_row`",
     "bundle.sealed.open_signed_bundle": "what `open_bundle` calls",
     "lineage.compare.open_side": "opens a file or a log for `open_checkpoint`",
     "lineage.resume.opened": "opens one's own log; tests/crash, tests/attacks",
@@ -60,10 +62,10 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Decoder]:
 ALL = (
     "attempt", "base64", "block", "book", "bundle", "canonical JSON", "checked row proof", "checkpoint", "context",
     "credential", "credentials", "entry", "entry of a block", "envelope", "facts", "first entry", "fork", "frontier",
-    "going back", "head of a manifest", "keyring", "label evidence", "live", "log proof", "manifest", "model", "path",
-    "private key", "public key", "row", "row of float16", "row proof", "rows", "run example", "run group", "run route",
-    "run step", "signatures", "signed bundle", "signed credential", "signed head of a manifest", "signed state",
-    "signed status list", "signed taxonomy", "state", "status list", "step", "step of one rank", "sums",
+    "going back", "head of a manifest", "key of a row", "keyring", "label evidence", "live", "log proof", "manifest",
+    "model", "path", "private key", "public key", "row", "row of float16", "row proof", "rows", "run example",
+    "run group", "run route", "run step", "signatures", "signed bundle", "signed credential",
+    "signed head of a manifest", "signed state", "signed status list", "signed taxonomy", "state", "status list", "step", "step of one rank", "sums",
     "tail of a row", "taxonomy", "touched rows", "unverified envelope",
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aqpolicy.errors import CorruptLogError
 from aqpolicy.lineage import CAUSES, EFFECTS, Book, Layout, Row
-from aqpolicy.lineage.block import HEAD_BYTES, RawBlock, StepBlock, cut_block, decode_blocks, encode_blocks
+from aqpolicy.lineage.block import HEAD_BYTES, RawBlock, StepBlock, cut_block, decode_blocks, encode_blocks, key_of_row
 from aqpolicy.lineage.entry import (
     KINDS,
     RankEntry,
@@ -151,6 +151,15 @@ def test_decode_is_the_inverse_of_encode(data: st.DataObject, kept: str) -> None
         assert list(block.leaves) == one.leaves
     assert decode_blocks(raw, layout) == step
     assert [one.data for one in encode_blocks(decode_blocks(raw, layout), layout, 9)] == [one.data for one in written]
+
+
+@settings(max_examples=60, deadline=None)
+@given(recorded())
+def test_a_key_is_read_where_its_row_begins(step: StepBlock) -> None:
+    for one in encode_blocks(step, LAYOUT, 9):
+        block = cut_block(one.data, LAYOUT)
+        found = [key_of_row(memoryview(one.data), number, LAYOUT) for number in range(-1, one.rows + 1)]
+        assert found == [b"", *(decode_row(row, LAYOUT).example_key for row in block.rows), b""]
 
 
 @settings(max_examples=60, deadline=None)

@@ -25,7 +25,7 @@ from aqpolicy.compiler.description import parse_description
 from aqpolicy.gate.describe import describe_model
 from aqpolicy.lineage import Layout
 from aqpolicy.lineage.attempts import Resumption
-from aqpolicy.lineage.block import cut_block, decode_blocks, encode_blocks, entry_of_block
+from aqpolicy.lineage.block import cut_block, decode_blocks, encode_blocks, entry_of_block, key_of_row
 from aqpolicy.lineage.book import decode_book, encode_book
 from aqpolicy.lineage.entry import RESUME, STEP, decode_entry, decode_facts, decode_step, encode_entry, encode_step
 from aqpolicy.lineage.fork import ForkProof, decode_fork, encode_fork
@@ -185,6 +185,7 @@ def _blocks(held: Content) -> tuple[Decoder, ...]:
     return (
         Decoder("block", ("lineage.block.cut_block",), lambda data: cut_block(data, LAYOUT), blocks),
         Decoder("entry of a block", ("lineage.block.entry_of_block",), entry_of_block, blocks),
+        Decoder("key of a row", ("lineage.block.key_of_row",), lambda data: key_of_row(data, 1, LAYOUT), blocks),
         Decoder("step of one rank", ("lineage.block.decode_blocks",), whole, single[:1]),
         Decoder(
             "row",

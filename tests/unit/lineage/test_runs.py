@@ -14,7 +14,6 @@ from support.lineage_runs import KEYRING, edit
 
 from aqpolicy.errors import CorruptLogError, LineageError
 from aqpolicy.lineage import LineageReader, Row, verify_log
-from aqpolicy.lineage.block import RawBlock
 from aqpolicy.lineage.entry import SEAL, StepEntry, decode_entry, decode_facts, encode_entry, encode_facts
 from aqpolicy.lineage.lookup import Index
 from aqpolicy.lineage.record import EFFECTS, Layout
@@ -106,13 +105,13 @@ def test_one_row_is_read_per_seal_where_a_prefix_has_one_key(
     written: Write, monkeypatch: pytest.MonkeyPatch, seal_every: int
 ) -> None:
     log, reads = written(*[[plain_row(7), plain_row(8)]] * 6, seal_every=seal_every), list[int]()
-    read = LineageReader.raw_block
+    read = LineageReader.key_of_row
 
-    def counting(self: LineageReader, entry: StepEntry, rank: int = 0) -> RawBlock:
-        reads.append(entry.step)
-        return read(self, entry, rank)
+    def counting(self: LineageReader, attempt: int, step: int, rank: int, row: int) -> bytes:
+        reads.append(step)
+        return read(self, attempt, step, rank, row)
 
-    monkeypatch.setattr(LineageReader, "raw_block", counting)
+    monkeypatch.setattr(LineageReader, "key_of_row", counting)
     assert len(Index(log).visits_of_example(key_of(7))) == 6
     assert len(reads) == {1: 6, 2: 3, 1000: 1}[seal_every]
 
