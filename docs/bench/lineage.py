@@ -20,73 +20,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+from lineage_index import GROUPS, KEY, KEYRING, ROWS, steps
 
-from aqpolicy.lineage import Book, Layout, LineageWriter, verify_log
+from aqpolicy.lineage import Layout, LineageWriter, verify_log
 from aqpolicy.lineage.leaf import KEY as PLACE
 from aqpolicy.scribe.columns import StepColumns
 from aqpolicy.scribe.index import FastRunBuilder
 from aqpolicy.scribe.remote import RemoteWriter
-from aqpolicy.trust import Keyring, SigningKey, example_key
 
-ROWS, GROUPS, EXAMPLES = 1024, 100, 100_000
 CELLS = ROWS * GROUPS
-KEY = SigningKey.generate("log")
-KEYRING = Keyring.of([("log", KEY.verify_key)])
-NAMES = [example_key(f"e{number}") for number in range(EXAMPLES)]
 LAYOUT = Layout(GROUPS, 1)
 FACTS = {"bundle": "sha256:" + "11" * 32, "manifest_root": "sha256:" + "22" * 32}
 TRAINING_S = 0.02
 """What the training does between two steps: it sleeps, so that the other process has a processor."""
-BOOK = Book(
-    lr=0.1,
-    momentum=0.0,
-    dampening=0.0,
-    weight_decay=0.0,
-    nesterov=False,
-    optimizer="SGD",
-    movement=(0.5,) * GROUPS,
-    residual=(0.0,) * GROUPS,
-    closed=(False,) * GROUPS,
-    denominator=float(ROWS),
-    movement_charges=(0,),
-    drift_charges=(0,),
-)
 
 Numbers = dict[str, list[float]]
-
-
-def steps(count: int) -> list[StepColumns]:
-    """Return steps of examples drawn at random, with norms as a training has them: of many sizes."""
-    random = np.random.default_rng(0)
-    zeros = np.zeros(ROWS, np.int64)
-    made = []
-    for step in range(count):
-        index = random.integers(0, EXAMPLES, ROWS)
-        made.append(
-            StepColumns(
-                step=step,
-                epoch=0,
-                phase="",
-                stage="",
-                today=20_000,
-                time_ns=1_700_000_000_000_000_000 + step,
-                book=BOOK,
-                keys=b"".join(NAMES[number] for number in index),
-                index=index,
-                route=random.integers(1, 20, ROWS),
-                effect=zeros + 3,
-                cause=zeros,
-                reason=zeros,
-                surprisal=zeros + 1_000_000,
-                entropy=zeros - 1,
-                norms=np.exp(0.5 * random.standard_normal((ROWS, GROUPS))),
-                charges=zeros.reshape(-1, 1) + 1_000_000,
-                exceptions=None,
-                sketches=None,
-            )
-        )
-    return made
 
 
 def write(run: Path, given: Sequence[StepColumns], norms: str = "float32") -> float:
@@ -238,7 +186,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=256)
     parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()
-    given, found = steps(args.steps), defaultdict[str, list[float]](list)
+    given, found = list(steps(args.steps)), defaultdict[str, list[float]](list)
     for _ in range(args.repeat):
         folder = Path(tempfile.mkdtemp(prefix="aqpolicy-bench-"))
         try:
