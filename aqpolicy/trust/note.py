@@ -93,11 +93,9 @@ def open_checkpoint(note: str | bytes, trusted: Sequence[VerifyKey]) -> Checkpoi
 def _note_text(note: str | bytes) -> str:
     if len(note) > _LARGEST_NOTE:
         raise CanonicalError("a note is too long")
-    if isinstance(note, str):
-        return note
     try:
-        return note.decode("utf-8")
-    except UnicodeDecodeError as error:
+        return (note.encode("utf-8") if isinstance(note, str) else note).decode("utf-8")
+    except UnicodeError as error:
         raise CanonicalError("a note is not UTF-8") from error
 
 
