@@ -101,6 +101,8 @@ def find_checkpoint(run: Path, keyring: Keyring, name: str) -> Checkpoint:
         IllegalTrainingSetupError: It holds something else.
     """
     genesis, models = logged_models(run, keyring)
+    if _NAME.fullmatch(name) is None:
+        raise InputError(f"`{name!r}` is no name of a checkpoint; it has letters, digits, - and _, 64 at most")
     if name == BEGINNING:
         return Checkpoint(name, -1, int(genesis["first_step"]), genesis, None)
     named = {
