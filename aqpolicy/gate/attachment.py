@@ -54,6 +54,7 @@ def attach(
     progress: bool | TextIO = False,
     state: Mapping[str, Any] | None = None,
     purpose: str | None = None,
+    least_serial: int = 1,
     resume: str | None = None,
     durability: Durability = "publish",
     unsafe_without_lineage: bool = False,
@@ -82,6 +83,7 @@ def attach(
         progress: Whether to print a line that tells how the run goes, or where to.
         state: What `Gate.state_dict` of an earlier run returned; model and optimizer are restored by the caller.
         purpose: What the manifest must be for, as its issuer says; any purpose, where none is given.
+        least_serial: The least number that the manifest may have: that of one that was seen before.
         resume: The name of a checkpoint in the run's folder (`Gate.checkpoint`), or `latest`: model, optimizer and all
             that the gate knows go back to it, and the log goes on. What was trained after it counts no longer. With
             `beginning`, nothing that was trained counts any longer.
@@ -101,8 +103,8 @@ def attach(
     if clip is not None and not 0 < clip < float("inf"):
         raise InputError(f"clip is {clip}; it is a positive number, the largest norm of a group's gradient")
     keys = load_keyring(keyring) if isinstance(keyring, (str, Path)) else keyring
+    day = today or datetime.now(UTC).date()
     if keys is not None:
-        day = today or datetime.now(UTC).date()
         keys.refuse_expired(day)
         if notice := keys.notice(day):
             warnings.warn(notice, stacklevel=2)
@@ -112,12 +114,12 @@ def attach(
         bundle = open_bundle(files["bundle.aqb"], _needed(keys))
     if isinstance(manifest, (str, Path)):
         files["manifest.aqm"] = _read(manifest)
-        manifest = decode_manifest(files["manifest.aqm"], _needed(keys), purpose=purpose)
+        manifest = decode_manifest(files["manifest.aqm"], _needed(keys), purpose=purpose, least_serial=least_serial)
     _refuse_other_vocabulary(bundle, manifest)
     reasons = dict.fromkeys(refused, "its bytes are not those of the manifest")
     if credentials is not None:
         files |= credentials.files
-        for example, standing in credentials.unentitled(manifest, _needed(keys)).items():
+        for example, standing in credentials.unentitled(manifest, _needed(keys), day).items():
             reasons.setdefault(example, f"the credential behind its label does not hold ({standing.reason})")
     run = None if lineage is None else Path(lineage)
     signer = None if run is None else _signer(log_key)

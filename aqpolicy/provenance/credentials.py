@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -35,6 +36,10 @@ class Credentials:
     """What the labels attest."""
     issuers: tuple[bytes, ...] = ()
     """Credentials of issuers that sign no label themselves."""
+    most_days: int | None = None
+    """How old the list of refused credentials may be where a training begins."""
+    least_serial: int = 1
+    """The least number that the list may have: that of one that was seen before."""
 
     @classmethod
     def read(
@@ -44,6 +49,8 @@ class Credentials:
         status: Path | str | None = None,
         scopes: Sequence[str] = (),
         issuers: Sequence[Path | str] = (),
+        most_days: int | None = None,
+        least_serial: int = 1,
     ) -> Self:
         """Read the files.
 
@@ -52,6 +59,8 @@ class Credentials:
             status: The signed list of refused credentials.
             scopes: What the labels attest; every credential must cover it.
             issuers: Credentials of issuers that sign no label themselves.
+            most_days: How old the list of refused credentials may be where a training begins.
+            least_serial: The least number that the list may have, which is that of one that was seen before.
 
         Raises:
             InputError: A file cannot be read, or there are too many.
@@ -61,7 +70,10 @@ class Credentials:
         if len(issuers) > _MOST_ISSUERS:
             raise InputError(f"there are {len(issuers)} credentials of issuers; {_MOST_ISSUERS} can be given")
         listed = None if status is None else read_document(status)
-        return cls(read_document(taxonomy), listed, tuple(scopes), tuple(map(read_document, issuers)))
+        if listed is None and (most_days is not None or least_serial > 1):
+            raise InputError("most_days and least_serial are about the list of refused credentials; give status=...")
+        granted = tuple(map(read_document, issuers))
+        return cls(read_document(taxonomy), listed, tuple(scopes), granted, most_days, least_serial)
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -104,17 +116,27 @@ class Credentials:
             raise ProvenanceError("taxonomy, list of refused credentials or issuers are not those that the log names")
         return found
 
-    def unentitled(self, manifest: Manifest, keyring: Keyring) -> dict[str, Standing]:
+    def unentitled(self, manifest: Manifest, keyring: Keyring, today: date | None = None) -> dict[str, Standing]:
         """Return the ids of all examples whose label no valid credential signed, and why.
+
+        Args:
+            manifest: What is trained on.
+            keyring: Who is trusted.
+            today: Where a training begins, so that the list of refused credentials must not be too old.
 
         Raises:
             TrustError, ProvenanceError: A file is not signed as it must be, or not what it is taken for.
         """
+        listed = None if self.status is None else open_status_list(self.status, keyring)
+        if listed is not None:
+            listed.refuse_older(self.least_serial)
+            if today is not None and self.most_days is not None:
+                listed.refuse_stale(today, self.most_days)
         return unentitled_examples(
             manifest,
             open_taxonomy(self.taxonomy, keyring),
             keyring,
             scopes=self.scopes,
             issuers=self.issuers,
-            status=None if self.status is None else open_status_list(self.status, keyring),
+            status=listed,
         )

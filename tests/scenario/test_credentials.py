@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,21 @@ def test_a_taxonomy_that_is_not_to_be_trusted_lets_nothing_begin(
     with pytest.raises(AqpolicyError, match=error):
         trained(folder)
     assert not (folder / "run" / "head.note").exists()
+
+
+def test_an_old_list_or_manifest_lets_nothing_begin(folder: Path) -> None:
+    day = date(2026, 1, 17)
+    for more, said in (({"most_days": 6}, "2026-01-10"), ({"least_serial": 2}, "older than list 2")):
+        with pytest.raises(ProvenanceError, match=said):
+            begin(folder, make_net(), credentials=judged(folder, **more), today=day)
+    with pytest.raises(ProvenanceError, match="number 2 was seen before"):
+        begin(folder, make_net(), least_serial=2)
+    assert not (folder / "run" / "head.note").exists()
+    fresh = judged(folder, most_days=7, least_serial=1)
+    begin(folder, make_net(), credentials=fresh, today=day).close()
+    assert audit_run(folder / "run", KEYS).steps == 0  # whoever audits later asks for no fresh list
+    with pytest.raises(InputError, match="give status="):
+        judged(folder, status=None, most_days=7)
 
 
 def test_scopes_are_a_list(folder: Path) -> None:
