@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.attacking import put_in_place
+from support.attacking import begun, denied, put_in_place, rows_of, take, take_away
+from support.lineage_runs import KEY, KEYRING, edit
 from support.resuming import begin, go_on, make_net, write_inputs
 
-from aqpolicy.errors import InputError, LineageError
+from aqpolicy.errors import CorruptLogError, InputError, LineageError
 from aqpolicy.gate.records import checkpoint
-from aqpolicy.lineage import logged_models
+from aqpolicy.lineage import LineageWriter, logged_models, verify_log
+from aqpolicy.lineage import resume as opening
+from aqpolicy.lineage.store import model_key
 from aqpolicy.trust import sha256
 
 
@@ -62,6 +65,32 @@ def test_a_checkpoint_behind_the_end_of_its_log(run: Path, tmp_path: Path, monke
     gate = begin(run, make_net(), resume="here")
     assert gate.state.step == 5  # and the log holds three
     gate.detach()
+
+
+def test_an_entry_that_names_no_model_is_nothing_to_go_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the older log something else is where the newer one named the model."""
+    writer = begun(tmp_path / "log")
+    take(writer, rows_of(0, 2))
+    place = writer.append_status({"attempt": 0, "state": writer._tally.digest.hex(), "step": 1})
+    tally = writer._tally.to_bytes()
+    writer.barrier()
+    writer.abandon()
+    edit(tmp_path / "log", b"meta", model_key(place), lambda _: tally)
+
+    def go_back(entry: int) -> None:
+        LineageWriter.resume(tmp_path / "log", KEY, KEYRING, entry=entry, reason="stopped").abandon()
+
+    for entry in (place, place + 1, 2**40, 0):
+        said = f"the log has no model at entry {entry}: it is older than the model, or another log"
+        denied(lambda entry=entry: go_back(entry), LineageError, said)
+    take_away(monkeypatch, opening._model, "the log has no model at entry")
+    go_back(place)
+    denied(
+        lambda: verify_log(tmp_path / "log", KEYRING),
+        CorruptLogError,
+        "training goes on from a model that the log does not have",
+        where=f"entry {place + 1}",
+    )
 
 
 def test_a_checkpoint_of_another_run(run: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import struct
 from dataclasses import replace
 
 import pytest
-from support.attacking import put_in_place
+from support.attacking import denied, put_in_place, take_away
 from support.lineage_runs import LAYOUT, block, row
 
 from aqpolicy.errors import CanonicalError, CorruptLogError, LineageError
@@ -15,19 +15,37 @@ from aqpolicy.lineage import book as books
 from aqpolicy.lineage import leaf
 from aqpolicy.trust import canonical
 
+NO_INTEGER, TOO_LARGE = "is not an integer", "an integer is beyond 53 bits"
+
 
 @pytest.mark.parametrize(
-    "text", ["NaN", "Infinity", "-0", "-0.0", "0.5", "1e400", "1E2", "9007199254740992", "9" * 5_000]
+    ("text", "said"),
+    [
+        ("NaN", NO_INTEGER),
+        ("Infinity", NO_INTEGER),
+        ("-0.0", NO_INTEGER),
+        ("0.5", NO_INTEGER),
+        ("1e400", NO_INTEGER),
+        ("1E2", NO_INTEGER),
+        ("-0", "the bytes are not the canonical form"),
+        ("9007199254740992", TOO_LARGE),
+        ("9" * 5_000, TOO_LARGE),
+    ],
+    ids=lambda text: text[:20],
 )
-def test_signed_json_holds_whole_numbers_that_every_reader_has(text: str) -> None:
-    with pytest.raises(CanonicalError):
-        canonical.parse_canonical(b'{"n":%s}' % text.encode())
+def test_signed_json_holds_whole_numbers_that_every_reader_has(text: str, said: str) -> None:
+    denied(lambda: canonical.parse_canonical(b'{"n":%s}' % text.encode()), CanonicalError, said)
 
 
-def test_without_the_look_at_floats_a_not_a_number_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e400", "0.1000000000000000055"])
+def test_without_the_look_at_floats_other_numbers_are_read(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    data = b'{"n":%s}' % text.encode()
+    denied(lambda: canonical.parse_canonical(data), CanonicalError, f"`{text}` is not an integer")
     put_in_place(monkeypatch, canonical._refuse_number, float)
-    put_in_place(monkeypatch, canonical.canonical_json, lambda _: b'{"n":NaN}')
-    assert math.isnan(canonical.parse_canonical(b'{"n":NaN}')["n"])
+    denied(lambda: canonical.parse_canonical(data), CanonicalError, "a `float` has no canonical form")
+    take_away(monkeypatch, canonical.parse_canonical, "the bytes are not the canonical form")
+    put_in_place(monkeypatch, canonical.canonical_json, lambda _: data)
+    assert repr(canonical.parse_canonical(data)["n"]) == repr(float(text))
 
 
 @pytest.mark.parametrize("norm", [math.nan, math.inf, -math.inf, -0.0, -3.0])
@@ -52,5 +70,5 @@ def test_a_book_holds_movements_that_a_gate_writes(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("change", [{"lr": math.nan}, {"denominator": 0.0}, {"factors": (2.0, 1.0)}])
 def test_none_of_it_is_written(change: dict[str, object]) -> None:
-    with pytest.raises(LineageError):
-        books.encode_book(replace(block(0).book, **change), LAYOUT)
+    book = replace(block(0).book, **change)
+    denied(lambda: books.encode_book(book, LAYOUT), LineageError, "the book of a step holds a")

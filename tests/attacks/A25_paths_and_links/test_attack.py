@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.attacking import begun, rows_of, take
+from support.attacking import begun, denied, rows_of, take, take_away
 from support.lineage_runs import KEYRING
 from support.resuming import begin, go_on, make_net, write_inputs
 
-from aqpolicy.errors import AqpolicyError, InputError
+from aqpolicy.errors import AqpolicyError, InputError, LineageError
 from aqpolicy.export.folder import new_folder
 from aqpolicy.gate.records import checkpoint
 from aqpolicy.lineage import verify_log
@@ -24,8 +24,7 @@ def test_a_checkpoint_has_a_plain_name(tmp_path: Path, name: str) -> None:
     gate = begin(tmp_path, net)
     go_on(gate, net, 1)
     before = sorted(path.name for path in tmp_path.rglob("*"))
-    with pytest.raises(AqpolicyError):
-        gate.checkpoint(name)
+    denied(lambda: gate.checkpoint(name), InputError, "cannot name a checkpoint; use letters, digits, `_` and `-`")
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
     gate.close()
 
@@ -36,11 +35,7 @@ def test_without_the_rule_a_checkpoint_lands_outside(tmp_path: Path, monkeypatch
     gate = begin(tmp_path, net)
     go_on(gate, net, 1)
 
-    class Any:
-        def fullmatch(self, name: str) -> bool:
-            return True
-
-    monkeypatch.setattr(checkpoint, "_NAME", Any())
+    take_away(monkeypatch, checkpoint.write_checkpoint, "cannot name a checkpoint")
     gate.checkpoint("../out")
     gate.close()
     assert (tmp_path / "out.ckpt").exists()
@@ -70,5 +65,5 @@ def test_a_head_that_is_no_file(tmp_path: Path) -> None:
     head = tmp_path / "run" / "head.note"
     head.unlink()
     head.mkdir()
-    with pytest.raises(AqpolicyError):
-        verify_log(tmp_path / "run", KEYRING)
+    said = f"the signed head `{head}` cannot be read: Is a directory"
+    denied(lambda: verify_log(tmp_path / "run", KEYRING), LineageError, said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 CHILD = """
-import faulthandler, random, sys
+import sys
 from pathlib import Path
 from support.lineage_runs import KEYRING
 from aqpolicy.errors import AqpolicyError
@@ -40,4 +41,4 @@ def test_a_store_that_was_cut_is_refused(copy: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a page behind the end of a file may read as zeros")
 def test_without_the_look_at_pages_the_process_dies(copy: Path) -> None:
-    assert verified(copy, "without").returncode != 0
+    assert verified(copy, "without").returncode in {-signal.SIGBUS, -signal.SIGSEGV}

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.attacking import put_in_place
+from support.attacking import denied, put_in_place
 
-from aqpolicy.errors import InputError, KeyFormatError
+from aqpolicy.errors import KeyFormatError
 from aqpolicy.trust import SigningKey, key_files
 
 
@@ -34,8 +34,8 @@ def test_a_key_that_others_may_read_is_not_used(key: Path, monkeypatch: pytest.M
 def test_a_link_is_not_followed(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = key.with_name("link.key")
     link.symlink_to(key)
-    with pytest.raises((KeyFormatError, InputError)):
-        key_files.load_signing_key(link)
+    said = f"the key file `{link}` is a link; name the file that it points to"
+    denied(lambda: key_files.load_signing_key(link), KeyFormatError, said)
     opening = key_files._open
     put_in_place(monkeypatch, opening, lambda path, _: opening(path, 0))
     assert key_files.load_signing_key(link).verify_key.label.startswith("log+")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.attacking import begun, rows_of, take
+from support.attacking import begun, denied, refused, rows_of, take, take_away
 from support.lineage_runs import KEYRING, LAYOUT, block, row
 
 from aqpolicy.errors import CorruptLogError, LineageError
@@ -18,16 +19,23 @@ from aqpolicy.lineage.tally import Tally
 HEADER = 16
 
 
-def test_an_entry_of_one_byte_too_many(tmp_path: Path) -> None:
+def test_an_entry_of_one_byte_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(encode_entry(STATUS, bytes(LARGEST_ENTRY - HEADER))) == LARGEST_ENTRY
     with pytest.raises(LineageError, match=f"larger than {LARGEST_ENTRY}"):
         encode_entry(STATUS, bytes(LARGEST_ENTRY - HEADER + 1))
     log = begun(tmp_path / "run")
-    with pytest.raises(LineageError):
-        log.append_event({"event": "note", "text": "x" * LARGEST_ENTRY})
+    note = {"event": "note", "text": "x" * LARGEST_ENTRY}
+    denied(lambda: log.append_event(note), LineageError, f"is larger than {LARGEST_ENTRY}")
     take(log, rows_of(0, 2))  # nothing of it was taken
     log.close()
     assert verify_log(tmp_path / "run", KEYRING).steps == 1
+    log = begun(tmp_path / "other")
+    with monkeypatch.context() as careless:
+        take_away(careless, encode_entry, "is larger than")
+        log.append_event(note)
+        log.close()
+    said = "the entry is cut short or too long"  # an entry that no tile can name, signed for ever
+    refused(tmp_path / "other", CorruptLogError, said, where="entry 3")
 
 
 def test_cells_and_ranks_beyond_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,11 +55,11 @@ def test_charges_at_the_edge_of_their_width() -> None:
     for charge in (2**32 - 1, 2**32, 2**64 - 1):
         written = encode_row(replace(row(1), charges=(charge,)), LAYOUT)
         assert decode_row(written, LAYOUT).charges == (charge,)
-    with pytest.raises(LineageError):
-        encode_row(replace(row(1), charges=(2**64,)), LAYOUT)
+    beyond = replace(row(1), charges=(2**64,))
+    denied(lambda: encode_row(beyond, LAYOUT), LineageError, "a row of the log cannot be written")
 
 
-def test_sums_do_not_wrap() -> None:
+def test_sums_do_not_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
     tally = Tally(1)
     step = replace(block(0), rows=(replace(row(1), charges=(2**64 - 1,)),), visits=())
     tally.add(step)
@@ -59,5 +67,7 @@ def test_sums_do_not_wrap() -> None:
     with pytest.raises(CorruptLogError, match="more than a log can hold"):
         tally.add(replace(step, step=1))
     assert tally.digest == before
-    wrapped = (2 * (2**64 - 1)) % 2**64  # what a sum of fixed width would be: less than one of them
-    assert wrapped < 2**64 - 1
+    take_away(monkeypatch, Tally.charge, "more than a log can hold")
+    tally.add(replace(step, step=1))
+    with pytest.raises(struct.error):  # a sum that has no bytes, found when it is too late to stop
+        tally.to_bytes()
