@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.gating import Memory, Observed, binding, budget, open_gate, tables
+from support.leaving import leave_together
 
 from aqpolicy.errors import AqpolicyError
 from aqpolicy.gate.assembly import Options, assemble
@@ -314,7 +315,7 @@ def main(folder: Path) -> None:
     rank, world = dist.get_rank(), dist.get_world_size()
     found = {name: run(Team(rank, world)) for name, run in (RUNS | {"refused": refused}).items()}
     torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    leave_together()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ checkpoint before it, or goes on from the latest one to the end.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from support.leaving import leave_together
 from support.resuming import NAMES, begin, make_net
 
 SAVED, END = 4, 9
@@ -47,9 +46,7 @@ def main(folder: Path, stop: int) -> None:
         torch.save([value.detach() for value in net.parameters()], folder / f"{rank}.pt")
     elif gate.machinery.recorder.log is not None:
         gate.machinery.recorder.log.abandon()
-    dist.barrier()
-    with contextlib.redirect_stderr(io.StringIO()):
-        dist.destroy_process_group()
+    leave_together()
 
 
 if __name__ == "__main__":
