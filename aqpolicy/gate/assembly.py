@@ -89,6 +89,7 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
         clip=options.clip,
         resumed=options.state is not None,
         tables=embedding_tables(inner, groups) if run is not None else (),
+        accounts=options.sketch,
     )
     verifier = Verifier(
         tables,

@@ -13,17 +13,21 @@ from functools import cache
 from typing import Final
 
 from aqpolicy.errors import CorruptLogError, LineageError
-from aqpolicy.lineage.record import NOT_BOOKED, NOT_FINITE, NOT_MEASURED, Book, Layout
+from aqpolicy.lineage.record import ACCOUNTS, NOT_BOOKED, NOT_FINITE, NOT_MEASURED, Book, Layout
 from aqpolicy.lineage.touched import decode_touched, encode_touched
 
 BOOK_MAGIC: Final = b"AQB3"
-BOOK_HEAD: Final = struct.Struct("<4s16s6dBBH")
-"""Magic, optimizer, six settings, flags (1 nesterov, 2 mixed), mask of the columns that follow, parts."""
+BOOK_HEAD: Final = struct.Struct("<4s16s6dBHH")
+"""Magic, optimizer, six settings, flags, mask of the columns that follow, parts."""
 
-_NESTEROV, _MIXED = 1, 2
-_COLUMNS: Final = ("proposed", "residual", "factors", "drift", "clip")
+_NESTEROV, _MIXED, _ADAPTIVE, _AMSGRAD, _DECOUPLED = 1, 2, 4, 8, 16
+_ADAPTION: Final = struct.Struct("<2d")
+"""Where the flag of an adaptive optimizer is set: second momentum, epsilon."""
+_COLUMNS: Final = ("proposed", "residual", "factors", "drift", "clip", *ACCOUNTS)
 """Columns after the movement, which is always there; the first one has the lowest bit of the mask."""
-_USUAL: Final = {"residual": NOT_BOOKED, "factors": 1.0, "drift": NOT_MEASURED, "clip": 1.0}
+_USUAL: Final = {"residual": NOT_BOOKED, "factors": 1.0, "drift": NOT_MEASURED, "clip": 1.0} | dict.fromkeys(
+    ACCOUNTS, NOT_BOOKED
+)
 """What a column that is left out holds; the one left out of `proposed` is the movement."""
 
 
@@ -75,15 +79,21 @@ def encode_book(book: Book, layout: Layout) -> bytes:
         "factors": tuple(book.factors),
         "drift": _numbers(book.drift, NOT_MEASURED),
         "clip": _numbers(book.clip),
+        **{name: _numbers(getattr(book, name), NOT_BOOKED) for name in ACCOUNTS},
     }
     charges = (book.movement_charges, book.drift_charges)
     widths = {len(movement), len(book.closed), *map(len, columns.values())}
     if widths != {layout.groups} or {*map(len, charges)} != {layout.budgets}:
         raise LineageError("the book of a step has another shape than the run")
+    adaption = (book.second_momentum, book.epsilon)
     _refuse_terms(terms, book.factors, LineageError)
+    _refuse_adaption(adaption, LineageError, adaptive=True)
     kept = [name for name in _COLUMNS if columns[name] != _usual(name, movement)]
     mask = sum(1 << _COLUMNS.index(name) for name in kept)
-    flags = _NESTEROV * bool(book.nesterov) | _MIXED * bool(book.mixed)
+    adaptive = bool(book.second_momentum)
+    flags = _NESTEROV * bool(book.nesterov) | _MIXED * bool(book.mixed) | _ADAPTIVE * adaptive
+    if adaptive:
+        flags |= _AMSGRAD * bool(book.amsgrad) | _DECOUPLED * bool(book.decoupled)
     flat = [*movement, *(value for name in kept for value in columns[name])]
     try:
         head = BOOK_HEAD.pack(BOOK_MAGIC, _ascii(book.optimizer), *terms, flags, mask, book.parts)
@@ -91,7 +101,10 @@ def encode_book(book: Book, layout: Layout) -> bytes:
     except struct.error as error:
         raise LineageError(f"the book of a step cannot be written: {error}") from error
     closed = bytes(map(bool, book.closed))
-    return b"".join((head, _doubles(len(flat)).pack(*flat), counts, closed, encode_touched(book.touched, layout)))
+    extra = _ADAPTION.pack(*adaption) if adaptive else b""
+    return b"".join(
+        (head, extra, _doubles(len(flat)).pack(*flat), counts, closed, encode_touched(book.touched, layout))
+    )
 
 
 def _ascii(optimizer: str) -> bytes:
@@ -117,23 +130,28 @@ def decode_book(leaf: bytes, layout: Layout) -> Book:
         raise CorruptLogError("the book is cut short")
     magic, name, *terms, flags, mask, parts = BOOK_HEAD.unpack_from(leaf)
     optimizer = name.rstrip(b"\0")
-    if magic != BOOK_MAGIC or flags > 3 or mask >> len(_COLUMNS) or not optimizer.isascii():
+    adaptive = bool(flags & _ADAPTIVE)
+    if magic != BOOK_MAGIC or flags > (31 if adaptive else 3) or mask >> len(_COLUMNS) or not optimizer.isascii():
         raise CorruptLogError("the book has no valid head")
     kept = [name for number, name in enumerate(_COLUMNS) if mask >> number & 1]
-    if len(leaf) < book_bytes(layout, len(kept)):
+    start = BOOK_HEAD.size + _ADAPTION.size * adaptive
+    if len(leaf) < book_bytes(layout, len(kept)) + _ADAPTION.size * adaptive:
         raise CorruptLogError("the book is cut short")
-    movement, *others = (
-        _doubles(groups).unpack_from(leaf, BOOK_HEAD.size + 8 * groups * at) for at in range(1 + len(kept))
-    )
+    adaption = _ADAPTION.unpack_from(leaf, BOOK_HEAD.size) if adaptive else (0.0, 0.0)
+    _refuse_adaption(adaption, CorruptLogError, adaptive=adaptive)
+    movement, *others = (_doubles(groups).unpack_from(leaf, start + 8 * groups * at) for at in range(1 + len(kept)))
     columns = {name: _usual(name, movement) for name in _COLUMNS} | dict(zip(kept, others, strict=True))
-    at = BOOK_HEAD.size + 8 * groups * (1 + len(kept))
+    at = start + 8 * groups * (1 + len(kept))
     charges = _counts(2 * budgets).unpack_from(leaf, at)
     closed, rest = leaf[at + 16 * budgets :][:groups], leaf[at + 16 * budgets + groups :]
     if max(closed, default=0) > 1 or any(columns[name] == _usual(name, movement) for name in kept):
         raise CorruptLogError("the book says something that a gate does not write, or not so")
     _refuse_terms(terms, columns["factors"], CorruptLogError)
     measured = (*movement, *columns["proposed"], *columns["residual"], *columns["clip"])
-    if not _are_numbers(measured, NOT_FINITE) or not _are_numbers(columns["drift"], NOT_FINITE, NOT_MEASURED):
+    accounts = [value for name in ACCOUNTS for value in columns[name]]
+    if not _are_numbers(measured, NOT_FINITE) or not _are_numbers(accounts, NOT_FINITE):
+        raise CorruptLogError("the book holds a number that no gate writes")
+    if not _are_numbers(columns["drift"], NOT_FINITE, NOT_MEASURED):
         raise CorruptLogError("the book holds a number that no gate writes")
     lr, momentum, dampening, weight_decay, loss_scale, denominator = terms
     return Book(
@@ -154,6 +172,11 @@ def decode_book(leaf: bytes, layout: Layout) -> Book:
         factors=columns["factors"],
         drift=columns["drift"],
         clip=columns["clip"],
+        **{name: columns[name] for name in ACCOUNTS},
+        second_momentum=adaption[0],
+        epsilon=adaption[1],
+        amsgrad=bool(flags & _AMSGRAD),
+        decoupled=bool(flags & _DECOUPLED),
         movement_charges=charges[:budgets],
         drift_charges=charges[budgets:],
         touched=decode_touched(rest, layout),
@@ -166,3 +189,14 @@ def _refuse_terms(terms: Sequence[float], factors: Sequence[float], error: type[
         raise error("the book of a step holds a setting that is not finite, or a scale or denominator that is none")
     if not all(0 <= factor <= 1 and math.copysign(1, factor) > 0 for factor in factors):
         raise error("the book of a step holds a factor outside 0 to 1")
+
+
+def _refuse_adaption(adaption: tuple[float, ...], error: type[LineageError], *, adaptive: bool) -> None:
+    """Refuse a second momentum outside 0 to 1, or of 0 where one is said to be there, and an epsilon below 0."""
+    second, epsilon = adaption
+    if (
+        not (0 <= second < 1 and 0 <= epsilon < math.inf)
+        or math.copysign(1, epsilon) < 0
+        or (math.copysign(1, second) < 0 or (error is CorruptLogError and adaptive and not second))
+    ):
+        raise error("the book of a step holds settings that no adaptive optimizer has")

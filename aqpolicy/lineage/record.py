@@ -39,6 +39,9 @@ NORMS: Final = ("float32", "float16")
 SKETCH_KIND: Final = "ring-1"
 """The map from gradients to sketches that runs use now; another map gets another name."""
 
+ACCOUNTS: Final = ("fresh", "haircut", "carry", "decay")
+"""What a change is split into; what is left of it is rounding. The haircut is no part of the change."""
+
 EFFECTS: Final = ("deny", "defer", "modulate", "admit")
 CAUSES: Final = ("granted", "denied", "default", "error")
 REASONS: Final = (
@@ -107,11 +110,13 @@ class Book:
     Shapes:
         movement (g): l2 norm of the change that the group's parameters kept; residual (g): the part of it that the
         recorded gradients do not explain, relative, `NOT_BOOKED` where not reconstructed; closed (g); factors (g),
-        proposed (g), drift (g), clip (g); movement_charges, drift_charges (number of budgets).
+        proposed (g), drift (g), clip (g); fresh, haircut, carry, decay (g), `NOT_BOOKED` where no accounts were kept;
+        movement_charges, drift_charges (number of budgets).
     """
 
     lr: float
     momentum: float
+    """Of Adam its first beta."""
     dampening: float
     weight_decay: float
     nesterov: bool
@@ -134,6 +139,20 @@ class Book:
     """Nats by which the group's representation drifted, `NOT_MEASURED` where that was not looked at."""
     clip: tuple[float, ...] = ()
     """What the loop multiplied the admitted gradient by before the optimizer saw it."""
+    fresh: tuple[float, ...] = ()
+    """l2 norm of the part of the proposed change that the step's own gradient made."""
+    haircut: tuple[float, ...] = ()
+    """What clipping took away from it; no part of the change."""
+    carry: tuple[float, ...] = ()
+    """The part that the momentum of earlier steps made."""
+    decay: tuple[float, ...] = ()
+    """The part that weight decay made."""
+    second_momentum: float = 0.0
+    """Adam's second beta; 0 where the optimizer keeps no squares of gradients."""
+    epsilon: float = 0.0
+    amsgrad: bool = False
+    decoupled: bool = False
+    """Weight decay is no part of the gradient."""
     movement_charges: tuple[int, ...] = ()
     """Millionths of l2."""
     drift_charges: tuple[int, ...] = ()
@@ -146,6 +165,7 @@ class Book:
         """Fill in what was left out, except charges: how many budgets there are is not known here."""
         width = len(self.movement)
         usual = {"proposed": self.movement, "factors": (1.0,) * width, "clip": (1.0,) * width}
+        usual |= dict.fromkeys(ACCOUNTS, (NOT_BOOKED,) * width)
         for name, values in (usual | {"drift": (NOT_MEASURED,) * width}).items():
             if not getattr(self, name):
                 object.__setattr__(self, name, values)

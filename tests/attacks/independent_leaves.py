@@ -70,18 +70,23 @@ def read_row(data: bytes, at: int, groups: int, budgets: int, code: str) -> tupl
 
 def read_book(data: bytes, groups: int, budgets: int) -> tuple[Any, ...]:
     """Return movement, charges for movement, charges for drift."""
-    magic, name, *terms, flags, mask, _ = unpack_from("<4s16s6dBBH", data)
-    need(magic == b"AQB3" and name.isascii() and flags < 4 and mask < 32, "book")
+    magic, name, *terms, flags, mask, _ = unpack_from("<4s16s6dBHH", data)
+    need(magic == b"AQB3" and name.isascii() and flags < (32 if flags & 4 else 4) and mask < 512, "book")
+    head = 73
+    if flags & 4:
+        second, epsilon = unpack_from("<2d", data, head)
+        need(0 < second < 1 and is_number(epsilon), "settings")
+        head += 16
     need(all(map(isfinite, terms)) and min(terms[-2:]) > 0, "settings")
-    width, kept = 8 * groups, [number for number in range(5) if mask >> number & 1]
-    moved, *others = (unpack_from(f"<{groups}d", data, 72 + width * at) for at in range(1 + len(kept)))
-    usual = (moved, (-1.0,) * groups, (1.0,) * groups, (-2.0,) * groups, (1.0,) * groups)
+    width, kept = 8 * groups, [number for number in range(9) if mask >> number & 1]
+    moved, *others = (unpack_from(f"<{groups}d", data, head + width * at) for at in range(1 + len(kept)))
+    usual = (moved, (-1.0,) * groups, (1.0,) * groups, (-2.0,) * groups, (1.0,) * groups, *[(-1.0,) * groups] * 4)
     for number, column in zip(kept, others, strict=True):
-        marks = ((-1.0,), (-1.0,), (), (-1.0, -2.0), (-1.0,))[number]
+        marks = ((-1.0,), (-1.0,), (), (-1.0, -2.0), (-1.0,), *[(-1.0,)] * 4)[number]
         need(column != usual[number] and all(is_number(value, *marks) for value in column), "column")
         need(number != 2 or max(column) <= 1, "factor")
     need(all(is_number(value, -1.0) for value in moved), "movement")
-    at = 72 + width * (1 + len(kept))
+    at = head + width * (1 + len(kept))
     charges, at = unpack_from(f"<{2 * budgets}Q", data, at), at + 16 * budgets
     need(max(data[at : at + groups], default=0) < 2, "closed")
     (count,), at, last = unpack_from("<I", data, at + groups), at + groups + 4, (-1, -1)

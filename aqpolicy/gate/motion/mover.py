@@ -39,11 +39,24 @@ class Mover:
         clip: float | None = None,
         resumed: bool = False,
         tables: EmbeddingTables = (),
+        accounts: bool = False,
     ) -> None:
-        """Copy the parameters; nobody but this object may step the optimizer from now on."""
+        """Copy the parameters; nobody but this object may step the optimizer from now on.
+
+        Args:
+            optimizer: The optimizer.
+            groups: The depth groups.
+            meters: What movement and drift budgets have left.
+            drift: What measures drift, where a budget asks.
+            scaler: A gradient scaler.
+            clip: The largest norm of each group's gradient.
+            resumed: Whether a run goes on.
+            tables: Embedding tables whose touched rows are recorded.
+            accounts: Whether every step is split into what made it (`Bookkeeper`).
+        """
         self._tables = tables
         self.optimizer, self.groups, self.meters = optimizer, tuple(groups), meters
-        self.book = Bookkeeper(optimizer, groups, resumed=resumed)
+        self.book = Bookkeeper(optimizer, groups, resumed=resumed, accounts=accounts)
         self.shadow = Shadow(groups)
         self._drift, self._scaler, self._clip = drift, scaler, clip
         if scaler is not None and self.shadow.parameters:
@@ -86,9 +99,9 @@ class Mover:
         clips = None if self._clip is None else self._clip_groups(self._clip)
         gradients = [parameter.grad for parameter in self.shadow.parameters]
         touched = touched_rows(self._tables)
-        expected = None
+        expected, accounts = None, None
         if self.book.exact and self._scaler is None:
-            expected = self.book.expected(self._ordered(self.shadow.values), self._ordered(gradients))
+            expected, accounts = self.book.expected(self._ordered(self.shadow.values), self._ordered(gradients))
         watched = self._drift is not None and self.meters.watches("drift", concerned)
         if self._drift is not None and not watched:
             self._drift.forget()
@@ -101,6 +114,8 @@ class Mover:
         if not all(size < float("inf") for size in proposed):
             raise IllegalTrainingSetupError("the optimizer step is not finite; lower the learning rate")
         residual = None if expected is None else self.book.residuals(self._ordered(deltas), expected)
+        if accounts is not None and residual is not None:
+            self.book.refuse_unexplained(accounts, self._ordered(self.shadow.values), residual, proposed)
         ruling = self.meters.settle(change, concerned)
         entry = self.book.entry(
             ruling.movement,
@@ -114,6 +129,7 @@ class Mover:
             movement_charges=ruling.movement_charges,
             drift_charges=ruling.drift_charges,
             touched=touched,
+            accounts=accounts,
         )
         return entry, ruling
 

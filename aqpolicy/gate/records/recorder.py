@@ -176,6 +176,11 @@ class Recorder:
             factors=entry.factors,
             drift=entry.drift,
             clip=entry.clip,
+            second_momentum=entry.second_momentum,
+            epsilon=entry.epsilon,
+            amsgrad=entry.amsgrad,
+            decoupled=entry.decoupled,
+            **_accounts(entry),
             movement_charges=entry.movement_charges or none,
             drift_charges=entry.drift_charges or none,
             touched=entry.touched,
@@ -203,6 +208,20 @@ class Recorder:
 def _joined(parts: Sequence[Tensor]) -> npt.NDArray[Any]:
     """Return the parts of a step one after the other."""
     return (parts[0] if len(parts) == 1 else torch.cat(list(parts))).numpy()
+
+
+def _accounts(entry: Entry) -> dict[str, tuple[float, ...]]:
+    """Return the columns of a book for what a change is made of; none where that is not known."""
+    accounts = entry.accounts
+    if accounts is None:
+        return {}
+    # What was clipped is to what was left as the factors say: clipping bends nothing.
+    kept = entry.clip or (1.0,) * len(accounts.fresh)
+    haircut = tuple(
+        fresh * (1.0 / part - 1.0) if part > 0 else NOT_MEASURED
+        for fresh, part in zip(accounts.fresh, kept, strict=True)
+    )
+    return {"fresh": accounts.fresh, "haircut": haircut, "carry": accounts.carry, "decay": accounts.decay}
 
 
 def _tally(counter: Counter[str], names: Sequence[str], codes: Integers) -> None:

@@ -103,7 +103,7 @@ def test_rows_and_books_take_the_bytes_that_the_format_says() -> None:
     assert len(encode_row(replace(row(1), sketch=b"", charges=(2**32,)), LAYOUT)) == row_bytes(LAYOUT) + 4
     assert row_bytes(HALF) == 36 + 2 * 2 + 4 * 1
     usual = replace(block(0).book, proposed=(), factors=(), residual=(NOT_BOOKED,) * 2)
-    assert len(encode_book(usual, LAYOUT)) == book_bytes(LAYOUT) == 72 + 8 * 2 + 16 * 1 + 2 + 4
+    assert len(encode_book(usual, LAYOUT)) == book_bytes(LAYOUT) == 73 + 8 * 2 + 16 * 1 + 2 + 4
     assert len(encode_book(block(0).book, LAYOUT)) == book_bytes(LAYOUT, 3) == book_bytes(LAYOUT) + 3 * 8 * 2
     touched = replace(usual, touched=((0, 2, (5, 6, 200)),))
     assert len(encode_book(touched, LAYOUT)) == book_bytes(LAYOUT) + 8 + 1 + 1 + 2
