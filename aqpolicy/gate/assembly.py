@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,9 @@ from aqpolicy.gate.records.promotion import Promotions
 from aqpolicy.gate.records.publication import Publisher
 from aqpolicy.gate.records.recorder import Recorder
 from aqpolicy.gate.resume import restore_random_states
+from aqpolicy.gate.routing.arrival import Plan
 from aqpolicy.gate.routing.backward import Backward
+from aqpolicy.gate.routing.factors import FactorPlan
 from aqpolicy.gate.routing.groups import Group, bind_groups
 from aqpolicy.gate.routing.mixing import mixing_modules
 from aqpolicy.gate.routing.sketch import SketchPlan
@@ -38,13 +40,17 @@ from aqpolicy.gate.view.explain import Explainer
 from aqpolicy.gate.view.last_visits import LastVisits
 from aqpolicy.gate.view.live import Live
 
+Record = Literal["decisions", "norms", "sketch", "factors"]
+"""What the log keeps of each example and group."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What `attach` was asked for, beside model, optimizer, bundle and manifest."""
 
-    measure: bool = True
-    sketch: bool = False
+    record: Record = "norms"
+    bits: int = 8
+    """Of a number in `factors`."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Examples that are denied whatever the policy says, each with the reason."""
     metrics: Mapping[str, Metric] | None = None
@@ -73,6 +79,7 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
     mixing = mixing_modules(inner)
     groups = bind_groups(inner, tables.groups, bundle.parameters)
     plan = SketchPlan(tuple(group.shapes for group in groups))
+    recording = _recording(options, plan, groups)
     sets = ParameterSets(inner, optimizer, groups)
     meters, course = Meters(tables), Course(tables, options.today)
     metrics = Metrics(inner, options.metrics, metrics_of(tables))
@@ -89,7 +96,7 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
         clip=options.clip,
         resumed=options.state is not None,
         tables=embedding_tables(inner, groups) if run is not None else (),
-        accounts=options.sketch,
+        accounts=recording is not None,
     )
     verifier = Verifier(
         tables,
@@ -100,7 +107,7 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
         entropies=None if drift is None else drift.entropies,
     )
     try:
-        backward = Backward(inner, groups, tables, measure=options.measure, sketches=plan if options.sketch else None)
+        backward = Backward(inner, groups, tables, measure=options.record != "decisions", plan=recording)
     except BaseException:
         mover.release()
         raise
@@ -129,6 +136,7 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
         accountant=accountant,
         backward=backward,
         plan=plan,
+        recording=recording,
         mover=mover,
         meters=meters,
         metrics=metrics,
@@ -143,6 +151,25 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
     if options.state is not None:
         _restore(machinery, options.state)
     return machinery
+
+
+def _recording(options: Options, plan: SketchPlan, groups: Sequence[Group]) -> Plan | None:
+    """Return how gradients are recorded.
+
+    Raises:
+        IllegalTrainingSetupError: As factors, and a parameter is in two groups.
+    """
+    if options.record == "sketch":
+        return plan
+    if options.record != "factors":
+        return None
+    every = [id(parameter) for group in groups for parameter in group.parameters]
+    if len(set(every)) < len(every):
+        raise IllegalTrainingSetupError(
+            'a parameter is tied across two depth groups, so its gradient belongs to neither; use record="sketch", or '
+            "let one group hold all its uses"
+        )
+    return FactorPlan(tuple(len(group.parameters) for group in groups), options.bits)
 
 
 def _live(bundle: Any, tables: Tables, progress: bool | TextIO, run: Path | None) -> Live:

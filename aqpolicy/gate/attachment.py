@@ -9,29 +9,28 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, TextIO
 
 import torch
 from torch import Tensor, nn
 
 from aqpolicy.bundle import Bundle, open_bundle
 from aqpolicy.errors import IllegalTrainingSetupError, InputError
-from aqpolicy.gate.assembly import Options, assemble
+from aqpolicy.gate.assembly import Options, Record, assemble
 from aqpolicy.gate.gate import Gate
 from aqpolicy.gate.machinery import Machinery
 from aqpolicy.gate.motion.metrics import Metric
 from aqpolicy.gate.motion.probes import Probes
 from aqpolicy.gate.ranks import Ranks, ranks_of
 from aqpolicy.gate.records.checkpoint import Checkpoint, find_checkpoint, refuse_other_run, restored
+from aqpolicy.gate.routing.factors import BITS
 from aqpolicy.gate.routing.groups import Group
-from aqpolicy.lineage.record import SKETCH_KIND
+from aqpolicy.lineage.record import FACTOR_KIND, SKETCH_KIND
 from aqpolicy.provenance import Credentials, Manifest, decode_manifest
 from aqpolicy.scribe.remote import Durability, RemoteWriter
 from aqpolicy.trust import Keyring, SigningKey, digest_text, load_keyring, load_signing_key, replace_file
 
-Record = Literal["decisions", "norms", "sketch"]
-
-RECORDS: Final = ("decisions", "norms", "sketch")
+RECORDS: Final = ("decisions", "norms", "sketch", "factors")
 
 
 def attach(
@@ -44,6 +43,7 @@ def attach(
     lineage: Path | str | None = None,
     log_key: Path | str | SigningKey | None = None,
     record: Record = "norms",
+    factor_bits: int = 8,
     refused: Iterable[str] = (),
     credentials: Credentials | None = None,
     metrics: Mapping[str, Metric] | None = None,
@@ -70,8 +70,9 @@ def attach(
         lineage: A new folder for the log, and for all that reading it needs where bundle and manifest are files; with
             `resume`, the folder of the run.
         log_key: The key that signs the log; needed with `lineage`.
-        record: What the log keeps of each example and group: `decisions` alone, also the gradient's `norms`, or also a
-            `sketch` of what it wrote.
+        record: What the log keeps of each example and group: `decisions` alone, also the gradient's `norms`, also a
+            `sketch` of what it wrote, or the `factors` of what it would have written.
+        factor_bits: Bits of a number in `factors`: 8, or 4.
         refused: Ids of examples whose bytes are not those of the manifest; they are denied as errors.
         credentials: By what the credentials behind labels are judged (`Credentials.read`): an example whose label no
             valid one signed is refused, too. Without it, the issuer of the manifest is taken at his word.
@@ -99,7 +100,9 @@ def attach(
             "no lineage folder was given; pass lineage=..., or unsafe_without_lineage=True to learn without a record"
         )
     if record not in RECORDS:
-        raise InputError(f"record is `{record}`; it is `decisions`, `norms` or `sketch`")
+        raise InputError(f"record is `{record}`; it is `decisions`, `norms`, `sketch` or `factors`")
+    if factor_bits not in BITS:
+        raise InputError(f"factor_bits is {factor_bits}; a number of a factor has 8 bits, or 4")
     if clip is not None and not 0 < clip < float("inf"):
         raise InputError(f"clip is {clip}; it is a positive number, the largest norm of a group's gradient")
     keys = load_keyring(keyring) if isinstance(keyring, (str, Path)) else keyring
@@ -126,8 +129,8 @@ def attach(
     inner, ranks = ranks_of(model)
     checkpoint = None if resume is None else _checkpoint(run, keys, resume, ranks)
     options = Options(
-        measure=record != "decisions",
-        sketch=record == "sketch",
+        record=record,
+        bits=factor_bits,
         refused=reasons,
         metrics=metrics,
         probes=None if probes is None else Probes(probes),
@@ -235,6 +238,8 @@ def _genesis(
         "sketch_kind": SKETCH_KIND,
         "sketch_k": machinery.plan.k,
         "sketch_seed": machinery.plan.seed,
+        "factor_kind": FACTOR_KIND,
+        "factor_bits": options.bits,
         "sizes": list(machinery.plan.sizes),
         "trained": [_trained(*pair) for pair in zip(bundle.parameters, machinery.backward.groups, strict=True)],
         "optimizer": type(machinery.mover.optimizer).__name__,

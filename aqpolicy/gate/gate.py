@@ -396,11 +396,10 @@ class Gate:
         return facts, broken
 
     def _encoded(self, found: Found) -> list[bytes] | None:
-        if found.sketches is None:
+        recording = self.machinery.recording
+        if found.records is None or recording is None:
             return None
-        # What is averaged over ranks is each rank's part times their number: an example wrote that much less.
-        world = self.machinery.ranks.world
-        return self.machinery.plan.encode([one / world for one in found.sketches] if world > 1 else found.sketches)
+        return recording.encode(found.records, self.machinery.ranks.world)
 
     def _stop(self, current: OpenStep, spending: Spending, counts: Sequence[int]) -> None:
         """Record the step that a budget stopped, and raise."""
@@ -408,9 +407,11 @@ class Gate:
         spendings = machinery.accountant.halt([*current.spendings, spending])
         visits = sum(len(one.shares) for one in spendings)
         norms = torch.zeros(visits, len(machinery.tables.groups), dtype=torch.float64)
-        sketches = None
-        if machinery.backward.sketching:
-            sketches = machinery.plan.encode([torch.zeros(visits, width) for width in machinery.plan.widths])
+        sketches, recording = None, machinery.recording
+        if recording is not None:
+            sketches = recording.encode(
+                [recording.empty(group, visits) for group in range(len(machinery.tables.groups))]
+            )
         facts = StepFacts(
             state=current.state,
             spendings=spendings,

@@ -19,6 +19,7 @@ from aqpolicy.gate.motion.verification import Verifier
 from aqpolicy.gate.ranks import Ranks
 from aqpolicy.gate.records.publication import Publisher
 from aqpolicy.gate.records.recorder import Recorder
+from aqpolicy.gate.routing.arrival import Plan
 from aqpolicy.gate.routing.backward import Backward
 from aqpolicy.gate.routing.sketch import SketchPlan
 from aqpolicy.gate.view.explain import Explainer
@@ -41,6 +42,8 @@ class Machinery:
     accountant: Accountant
     backward: Backward
     plan: SketchPlan
+    recording: Plan | None
+    """How gradients are recorded; None where they are not."""
     mover: Mover
     meters: Meters
     metrics: Metrics

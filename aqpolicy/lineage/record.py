@@ -39,6 +39,9 @@ NORMS: Final = ("float32", "float16")
 SKETCH_KIND: Final = "ring-1"
 """The map from gradients to sketches that runs use now; another map gets another name."""
 
+FACTOR_KIND: Final = "outer-1"
+"""How factors are laid out (docs/formats/factors.md)."""
+
 ACCOUNTS: Final = ("fresh", "haircut", "carry", "decay")
 """What a change is split into; what is left of it is rounding. The haircut is no part of the change."""
 

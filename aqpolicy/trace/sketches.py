@@ -92,7 +92,7 @@ def sketch_shape(run: Run) -> SketchShape:
             f"the run's sketches are of kind `{kind}`, this version reads `{SKETCH_KIND}`; "
             "use the version that the run was trained with"
         )
-    shapes = _trained_shapes(facts.get("trained"), run.bundle.parameters)
+    shapes = trained_shapes(facts.get("trained"), run.bundle.parameters)
     if shapes is not None and type(k) is int and type(seed) is int and k > 0 and k & (k - 1) == 0:
         found = SketchShape(shapes, k, seed)
         if list(found.sizes) == facts.get("sizes"):
@@ -100,7 +100,7 @@ def sketch_shape(run: Run) -> SketchShape:
     raise CorruptLogError("the first entry describes no sketch", "entry 0")
 
 
-def _trained_shapes(texts: object, bound: Sequence[Sequence[tuple[str, tuple[int, ...]]]]) -> tuple[Shapes, ...] | None:
+def trained_shapes(texts: object, bound: Sequence[Sequence[tuple[str, tuple[int, ...]]]]) -> tuple[Shapes, ...] | None:
     """Return the shapes of the parameters whose bits are set, None where the bits are not the bundle's."""
     if not isinstance(texts, list) or len(texts) != len(bound):
         return None

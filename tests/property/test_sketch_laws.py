@@ -28,7 +28,7 @@ def sketched(case: Case, groups: tuple[Group, ...], plan: SketchPlan, shares: Te
     examples = case.recipe.examples
     rows = [tuple(NO_LIMIT if limit is None else round(limit * MICRO) for limit in row) for row in limits]
     tables: Any = SimpleNamespace(rows=[SimpleNamespace(norms=row) for row in rows])
-    gate = Backward(case.model, groups, tables, measure=True, sketches=plan)
+    gate = Backward(case.model, groups, tables, measure=True, plan=plan)
     gate.open(examples, case.segments(0, examples))
     try:
         return gate.run(case.loss(), Weights((shares * MICRO).long(), torch.arange(examples), float(examples)))
@@ -68,7 +68,7 @@ def test_sketches_are_those_of_the_examples_own_gradients(data: st.DataObject, r
 
     shares, limits = torch.tensor(drawn([0.0, 0.25, 1.0]), dtype=torch.float64), drawn([None, 0.05, 2.0])
     want = by_loop(case, groups, plan, shares, limits)
-    found = sketched(case, groups, plan, shares, limits).sketches
+    found = sketched(case, groups, plan, shares, limits).records
     assert found is not None
     for number, (one, other) in enumerate(zip(found, want, strict=True)):
         assert float((one - other).norm()) <= 1e-10 * max(float(other.norm()), FLOOR)

@@ -108,6 +108,8 @@ def open_gate(
 ) -> Gate:
     """Return a gate that logs into memory."""
     bundle = SimpleNamespace(tables=table, parameters=binding(model, groups), policy_name="test")
-    machinery = assemble(model, optimizer, bundle, Observed(names), Options(sketch=sketches, **options), None)
+    machinery = assemble(
+        model, optimizer, bundle, Observed(names), Options(record="sketch" if sketches else "norms", **options), None
+    )
     machinery.recorder.log = log
     return Gate(machinery)

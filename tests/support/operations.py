@@ -37,7 +37,7 @@ class Operated:
         rows = [[NO_LIMIT] * len(groups)] if limits is None else (limits * MICRO).round().long().tolist()
         tables: Any = SimpleNamespace(rows=[SimpleNamespace(norms=tuple(row)) for row in rows])
         self.limited = limits is not None
-        self.backward = Backward(model, groups, tables, measure=self.limited, sketches=None)
+        self.backward = Backward(model, groups, tables, measure=self.limited, plan=None)
         self.norms = torch.empty(0)
 
     @property

@@ -80,7 +80,7 @@ def begin(team: Team, table: Any, make: Callable[..., torch.optim.Optimizer], **
     net, names = Net(), options.pop("names", NAMES)
     run = DistributedDataParallel(net) if team.world > 1 else net
     bundle = SimpleNamespace(tables=table, parameters=binding(net, GROUPS), policy_name="test")
-    asked = Options(sketch=options.pop("sketches", False), **options)
+    asked = Options(record="sketch" if options.pop("sketches", False) else "norms", **options)
     machinery = assemble(run, make(net.parameters()), bundle, Observed(names), asked, None)
     machinery.recorder.log = team.log if team.rank == 0 else None
     return Gate(machinery), run

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 from torch import Tensor
 
-from aqpolicy.gate.routing.images import Image
 from aqpolicy.gate.routing.layers import Use
 from aqpolicy.gate.routing.layout import Place
+
+if TYPE_CHECKING:
+    from aqpolicy.gate.routing.groups import Group
+    from aqpolicy.gate.routing.sharing import Sharing
 
 NOT_MEASURED: Final = -2.0
 """In place of a norm that nobody asked for."""
@@ -22,8 +25,35 @@ NOT_MEASURED: Final = -2.0
 Held = tuple[Tensor | None, ...]
 """The parameters of a use, None where no gradient is wanted."""
 
-Sketcher = Sequence[Image]
-"""The images of a group's parameters, whose sum is the sketch."""
+
+class Making(Protocol):
+    """What records the gradients of one group in one part of a step."""
+
+    def take(self, own: Total) -> None:
+        """Look at the gradients that were made for the next run of examples."""
+
+    def finish(self, factors: Tensor, scale: float) -> Any:
+        """Return the record of all examples, whose factors are these and whose loss was multiplied by the scale."""
+
+
+class Maker(Protocol):
+    """How the gradients of one group are recorded."""
+
+    def begin(self, sharing: Sharing, group: Group) -> Making:
+        """Start with a part of a step."""
+
+
+class Plan(Protocol):
+    """How the gradients of a run are recorded."""
+
+    def maker(self, group: Group) -> Maker:
+        """Return what records a group."""
+
+    def empty(self, group: int, examples: int) -> Any:
+        """Return the record of a group that no example reached."""
+
+    def encode(self, found: Sequence[Any], world: int = 1) -> list[bytes]:
+        """Return one record per example, of what a `Making` made of each group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +134,13 @@ class Flushed:
     """What a group's backward found. Norms are of the example's own loss; factors were applied.
 
     Shapes:
-        norms (b,), `NOT_MEASURED` where nobody asked, or None where nobody asked at all; factors (b,); sketch (b, k) or
-        None.
+        norms (b,), `NOT_MEASURED` where nobody asked, or None where nobody asked at all; factors (b,).
     """
 
     norms: Tensor | None
     factors: Tensor
-    sketch: Tensor | None = None
+    record: Any = None
+    """What a `Making` made of the gradients, None where none was asked for."""
 
 
 Total = dict[int, Tensor]

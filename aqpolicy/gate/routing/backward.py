@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from aqpolicy.bundle.tables import NO_LIMIT, Tables
 from aqpolicy.errors import IllegalTrainingSetupError
-from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission
+from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission, Plan
 from aqpolicy.gate.routing.groups import Group, find_sites
 from aqpolicy.gate.routing.leaks import LeakCheck
 from aqpolicy.gate.routing.router import Router
-from aqpolicy.gate.routing.sketch import SketchPlan
 from aqpolicy.gate.routing.token import Flow, strands
 from aqpolicy.units import MICRO
 
@@ -51,25 +50,25 @@ class Found:
     """What the backward pass of a part found.
 
     Shapes:
-        norms (b, g): float64, `NOT_MEASURED` where nobody asked; sketches: per group (b, width), or None.
+        norms (b, g): float64, `NOT_MEASURED` where nobody asked.
     """
 
     norms: Tensor
-    sketches: list[Tensor] | None
+    records: list[Any] | None
+    """Per group, what the plan makes of its gradients; None where nothing is recorded of them."""
 
 
 class Backward:
     """The gated backward pass of one model."""
 
     def __init__(
-        self, model: nn.Module, groups: Sequence[Group], tables: Tables, *, measure: bool, sketches: SketchPlan | None
+        self, model: nn.Module, groups: Sequence[Group], tables: Tables, *, measure: bool, plan: Plan | None
     ) -> None:
         """Patch the model; on any refusal it is left as it was."""
         sites = find_sites(model)
-        self.groups, self._measure, self._plan = tuple(groups), measure, sketches
+        self.groups, self._measure, self._plan = tuple(groups), measure, plan
         self._limits = _limits(tables)
-        images = [None if sketches is None else sketches.images(group.index) for group in groups]
-        self._flows = tuple(Flow(group, own) for group, own in zip(groups, images, strict=True))
+        self._flows = tuple(Flow(group, None if plan is None else plan.maker(group)) for group in groups)
         kinds = [[p.dtype for p in group.parameters] or [torch.float32] for group in groups]
         self._precisions = [torch.promote_types(kind[0], torch.float32) for kind in kinds]
         self._strands = strands([flow for flow in self._flows if flow.group.parameters])
@@ -89,8 +88,8 @@ class Backward:
         return self._measure or self._plan is not None
 
     @property
-    def sketching(self) -> bool:
-        """Whether sketches are made."""
+    def recording(self) -> bool:
+        """Whether gradients are recorded."""
         return self._plan is not None
 
     def detach(self) -> None:
@@ -197,9 +196,9 @@ class Backward:
             norms[:, list(columns)] = torch.stack(list(columns.values()), 1).to("cpu", torch.float64)
         if self._plan is None:
             return Found(norms, None)
-        empty = [torch.zeros(examples, width) for width in self._plan.widths]
-        found = zip(results, empty, strict=True)
-        return Found(norms, [zeros if one is None or one.sketch is None else one.sketch for one, zeros in found])
+        records = [None if one is None else one.record for one in results]
+        filled = [self._plan.empty(at, examples) if one is None else one for at, one in enumerate(records)]
+        return Found(norms, filled)
 
 
 def check_loss(loss: Tensor, examples: int, **others: Tensor | None) -> None:

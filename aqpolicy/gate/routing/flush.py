@@ -18,30 +18,29 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission, Arrival, Flushed, Sketcher, Total
+from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission, Arrival, Flushed, Maker, Total
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.gate.routing.layers.rule import joined, parameter_sizes
 from aqpolicy.gate.routing.sharing import Sharing
-from aqpolicy.gate.routing.sketching import Sketching
 
 SCRATCH_BYTES: Final = 16 * 1024 * 1024
 """Most memory that the per-example gradients of a group may take at once, but for a single example's."""
 
 
 def flush(
-    arrivals: Sequence[Arrival], group: Group, admission: Admission, sketcher: Sketcher | None
+    arrivals: Sequence[Arrival], group: Group, admission: Admission, maker: Maker | None
 ) -> tuple[Total, Flushed]:
     """Return the gated gradients of a group, by parameter, and what was found."""
-    if sketcher is None and admission.limits is None and not admission.measure:
+    if maker is None and admission.limits is None and not admission.measure:
         gradients = combine(arrivals, admission.shares, native=admission.whole, some=admission.some)
         if _all_finite(gradients):
             return gradients, Flushed(None, admission.shares)
     if admission.whole:
-        result, _ = measure(arrivals, group, admission, sketcher)
+        result, _ = measure(arrivals, group, admission, maker)
         # Nothing is cut and nothing left out, unless a norm is not finite.
         finite = bool(result.factors.all())
         return combine(arrivals, result.factors, native=finite or None, some=not finite), result
-    result, summed = measure(arrivals, group, admission, sketcher, add=True)
+    result, summed = measure(arrivals, group, admission, maker, add=True)
     rest = [arrival for arrival in arrivals if not summed.keys() >= _keys(arrival)] if summed else arrivals
     return summed | combine(rest, result.factors), result
 
@@ -49,17 +48,17 @@ def flush(
 def flush_tied(
     arrivals: Sequence[Arrival],
     owners: Mapping[int, tuple[int, ...]],
-    groups: Sequence[tuple[Group, Admission, Sketcher | None]],
+    groups: Sequence[tuple[Group, Admission, Maker | None]],
 ) -> tuple[Total, list[Flushed]]:
     """Return the same for several groups that share parameters: these get the least of their groups' factors.
 
     A shared parameter counts in the norm of every group that holds it.
     """
     results = []
-    for number, (group, admission, sketcher) in enumerate(groups):
+    for number, (group, admission, maker) in enumerate(groups):
         own = _only(arrivals, {key for key, holders in owners.items() if number in holders})
         results.append(
-            measure(own, group, admission, sketcher)[0] if own else Flushed(admission.shares * 0, admission.shares)
+            measure(own, group, admission, maker)[0] if own else Flushed(admission.shares * 0, admission.shares)
         )
     gradients: Total = {}
     for sharing in dict.fromkeys(owners.values()):
@@ -70,13 +69,13 @@ def flush_tied(
 
 
 def measure(
-    arrivals: Sequence[Arrival], group: Group, admission: Admission, sketcher: Sketcher | None, *, add: bool = False
+    arrivals: Sequence[Arrival], group: Group, admission: Admission, maker: Maker | None, *, add: bool = False
 ) -> tuple[Flushed, Total]:
-    """Return norms, factors and sketches, and with `add` the weighted sum of what had to be made for them."""
-    if admission.some and not admission.measure and sketcher is None:
+    """Return norms, factors and records, and with `add` the weighted sum of what had to be made for them."""
+    if admission.some and not admission.measure and maker is None:
         return _measure_admitted(arrivals, group, admission, add=add)
     sharing = Sharing([arrival.major() for arrival in arrivals])
-    sketching = None if sketcher is None else Sketching(sharing, group, sketcher)
+    making = None if maker is None else maker.begin(sharing, group)
     norms, factors, total = [], [], Total()
     for start, stop, own in _runs(sharing.dense, len(admission.shares)):
         squares = sharing.squares(start, stop, own)
@@ -84,13 +83,13 @@ def measure(
         factor = admission.factors(norm, start, stop)
         norms.append(norm)
         factors.append(factor)
-        if sketching is not None:
-            sketching.take(own)
+        if making is not None:
+            making.take(own)
         if add and own:
             _add(total, own, factor)
     applied = joined(factors)
-    sketch = None if sketching is None else sketching.finish(applied, admission.scale)
-    result = Flushed(joined(norms), applied, sketch)
+    record = None if making is None else making.finish(applied, admission.scale)
+    result = Flushed(joined(norms), applied, record)
     if not total:
         return result, total
     known = {id(parameter): parameter for parameter in group.parameters}

@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 
 from aqpolicy.errors import CorruptLogError
+from aqpolicy.gate.routing.groups import Group
 from aqpolicy.gate.routing.images import Image, images_of
+from aqpolicy.gate.routing.sketching import SketchMaker
 from aqpolicy.lineage.record import SKETCH_KIND
 
 DEFAULT_WIDTH: Final = 256
@@ -61,6 +63,14 @@ class SketchPlan:
             known = self._made[group] = images_of(self.shapes[group], self.k, name)
         return known
 
+    def maker(self, group: Group) -> SketchMaker:
+        """Return what records a group."""
+        return SketchMaker(self.images(group.index))
+
+    def empty(self, group: int, examples: int) -> Tensor:
+        """Return the sketches of a group that no example reached."""
+        return torch.zeros(examples, self.widths[group])
+
     def sketch(self, group: int, flat: Tensor) -> Tensor:
         """Return the sketches of flat gradients.
 
@@ -76,18 +86,24 @@ class SketchPlan:
             total += image.of(part.view(-1, *shape))
         return total.view(*flat.shape[:-1], -1)
 
-    def encode(self, sketches: Sequence[Tensor]) -> list[bytes]:
+    def encode(self, found: Sequence[Tensor], world: int = 1) -> list[bytes]:
         """Return one record per example: per group a float32 scale and a signed byte per number.
 
+        Args:
+            found: One tensor per group.
+            world: Number of ranks; what is averaged over them is each rank's part times theirs.
+
         Shapes:
-            sketches: per group (b, width).
+            found: per group (b, width).
         """
+        if world > 1:
+            found = [one / world for one in found]
         parts: dict[int, Tensor] = {}
         for width in {*self.widths}:  # all groups of one width together
             alike = [number for number, own in enumerate(self.widths) if own == width]
-            coded = _coded(torch.stack([sketches[number].detach() for number in alike], dim=1))
+            coded = _coded(torch.stack([found[number].detach() for number in alike], dim=1))
             parts |= zip(alike, coded.unbind(1), strict=True)
-        joined = torch.cat([parts[number] for number in range(len(sketches))], dim=1)
+        joined = torch.cat([parts[number] for number in range(len(found))], dim=1)
         data, length = joined.numpy().tobytes(), joined.shape[1]
         return [data[start : start + length] for start in range(0, len(data), length)]
 

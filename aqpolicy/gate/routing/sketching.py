@@ -7,21 +7,34 @@ sketches add up.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from aqpolicy.gate.routing.arrival import Arrival, Sketcher, Total
+from aqpolicy.gate.routing.arrival import Arrival, Total
 from aqpolicy.gate.routing.groups import Group
+from aqpolicy.gate.routing.images import Image
 from aqpolicy.gate.routing.layers.rule import add_up, joined
 from aqpolicy.gate.routing.sharing import Sharing
+
+
+@dataclass(frozen=True, slots=True)
+class SketchMaker:
+    """Makes the sketches of one group, the sums of the images of its parameters."""
+
+    images: tuple[Image, ...]
+
+    def begin(self, sharing: Sharing, group: Group) -> Sketching:
+        """Start with a part."""
+        return Sketching(sharing, group, self.images)
 
 
 class Sketching:
     """The sketches of one group in one part of a step."""
 
-    def __init__(self, sharing: Sharing, group: Group, sketcher: Sketcher) -> None:
+    def __init__(self, sharing: Sharing, group: Group, images: Sequence[Image]) -> None:
         """Decide, per use, where its sketches come from."""
-        self._images = {id(parameter): image for parameter, image in zip(group.parameters, sketcher, strict=True)}
+        self._images = {id(parameter): image for parameter, image in zip(group.parameters, images, strict=True)}
         made = [a for a in sharing.dense if not a.use.rule.sketches_apart(a.use)]
         rest = [a for a in sharing.uses if not any(a is other for other in made)]
         if not _keys(made).isdisjoint(_keys(rest)):  # what was made of shared parameters holds all of their uses

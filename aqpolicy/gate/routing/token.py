@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from aqpolicy.errors import IllegalTrainingSetupError
-from aqpolicy.gate.routing.arrival import Admission, Arrival, Flushed, Sketcher
+from aqpolicy.gate.routing.arrival import Admission, Arrival, Flushed, Maker
 from aqpolicy.gate.routing.flush import flush, flush_tied
 from aqpolicy.gate.routing.groups import Group
 
@@ -31,7 +31,7 @@ class Flow:
     """A group in one part of a step: what it may take, and what came of it."""
 
     group: Group
-    sketcher: Sketcher | None = None
+    maker: Maker | None = None
     admission: Admission | None = None
     result: Flushed | None = None
 
@@ -79,7 +79,7 @@ class Strand:
     def settle(self) -> list[Tensor | None]:
         """Return the gated gradient of every parameter of the strand."""
         arrivals, self.arrivals = self.arrivals, []
-        admitted = [(flow.group, flow.admission, flow.sketcher) for flow in self.flows if flow.admission is not None]
+        admitted = [(flow.group, flow.admission, flow.maker) for flow in self.flows if flow.admission is not None]
         if not arrivals or len(admitted) < len(self.flows):
             return [None] * len(self.parameters)
         if self.settled:

@@ -113,7 +113,7 @@ def gated_step(case: Case, mode: Mode, model: nn.Module, data: Data) -> Step:
     row = Row("modulate", "granted", (MICRO,) * len(names), (limit,) * len(names), (), (), "measured")
     tables = Tables(names, (), (row,), {}, ())
     plan = SketchPlan(tuple(group.shapes for group in groups)) if mode.sketch else None
-    gate = Backward(model, groups, tables, measure=mode.measure, sketches=plan)
+    gate = Backward(model, groups, tables, measure=mode.measure, plan=plan)
     shares, route = mode.shares(examples, len(groups)), torch.zeros(examples, dtype=torch.long)
 
     def run() -> Tensor | None:

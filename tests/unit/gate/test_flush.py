@@ -110,15 +110,15 @@ def test_chunks_of_examples_add_up_to_the_whole(
     limits = norms.median().expand(B) if limited else None
     group = group_of(*layers_of(seen))
     plan = SketchPlan((group.shapes,), 4)
-    images = plan.images(0) if sketched else None
+    images = plan.maker(group) if sketched else None
     found, result = flush([one.arrival for one in seen], group, admitted(limits=limits), images)
     factors = SHARES if limits is None else SHARES * (limits / norms).clamp_max(1)
     assert torch.allclose(result.norms, norms, rtol=1e-12)
     assert torch.allclose(result.factors, factors, rtol=1e-12)
     close(found, own, factors)
     if sketched:
-        assert torch.allclose(result.sketch, sketch_of(plan, own) * factors.unsqueeze(1), rtol=1e-12, atol=1e-13)
-        assert not result.sketch[SHARES == 0].any()
+        assert torch.allclose(result.record, sketch_of(plan, own) * factors.unsqueeze(1), rtol=1e-12, atol=1e-13)
+        assert not result.record[SHARES == 0].any()
 
 
 def test_memory_is_bounded_by_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,9 +247,9 @@ def sketched(
     own = summed(seen)
     ordered = {id(p): own[id(p)] for p in group.parameters}
     found, result = flush(
-        [one.arrival for one in seen], group, replace(admitted(limits=limits), scale=scale), plan.images(0)
+        [one.arrival for one in seen], group, replace(admitted(limits=limits), scale=scale), plan.maker(group)
     )
-    return found, result.sketch, sketch_of(plan, ordered) * (result.factors / scale).unsqueeze(1)
+    return found, result.record, sketch_of(plan, ordered) * (result.factors / scale).unsqueeze(1)
 
 
 def test_uses_of_one_layer_are_sketched_together() -> None:
@@ -303,7 +303,7 @@ def test_sketches_change_no_bit_of_gradients_norms_and_factors(name: str, limite
     limits = norms_of(summed(seen)) / 2 if limited else None
     arrivals = [one.arrival for one in seen]
     plain, one = flush(arrivals, group, admitted(limits=limits), None)
-    found, other = flush(arrivals, group, admitted(limits=limits), SketchPlan((group.shapes,), 4).images(0))
+    found, other = flush(arrivals, group, admitted(limits=limits), SketchPlan((group.shapes,), 4).maker(group))
     assert all(torch.equal(found[key], gradient) for key, gradient in plain.items())
     assert torch.equal(one.norms, other.norms)
     assert torch.equal(one.factors, other.factors)

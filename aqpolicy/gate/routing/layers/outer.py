@@ -128,12 +128,12 @@ class OuterRule(Rule):
         along = weight.columns if self.rows_are_inputs else weight.rows
         edge = bias if isinstance(bias, Edge) and bias.side is along and not self.shift_apart else None
         size = extent.length * (extent.wide + extent.narrow) * max(4, use.e.itemsize)
-        parts = [joined([weight.of_products(*self._sides(some), edge) for some in chunks(use, size)])]
+        parts = [joined([weight.of_products(*self.sides(some), edge) for some in chunks(use, size)])]
         if bias is not None and edge is None:
             parts.append(bias.of(self.shift(use)))
         return add_up(parts)
 
-    def _sides(self, use: Use) -> tuple[Tensor, Tensor]:
+    def sides(self, use: Use) -> tuple[Tensor, Tensor]:
         """Return the sides of the outer products in the order of the weight's axes."""
         x, e = self.factors(use)
         return (x, e) if self.rows_are_inputs else (e, x)
