@@ -33,6 +33,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--behaviour", metavar="F", help=f"takes the model, returns one number: {function}[:ARGUMENT]")
     parser.add_argument("--example", metavar="ID", help="show what the log says of one example")
     parser.add_argument("--from-annotator", metavar="ID", help="show what the labels of one credential changed")
+    parser.add_argument(
+        "--what-if", metavar="BUNDLE", type=Path, help="say what this policy would make of the behaviour; needs factors"
+    )
     parser.add_argument("--level", type=int, choices=(0, 3), default=3, help="0: contribution, 3: estimate (default)")
     parser.add_argument("--damp", type=float, default=2.0, metavar="X", help="curvature of the estimate (default 2)")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="updates and examples listed (default 10)")
@@ -47,9 +50,13 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("give one of --behaviour (with --model), --example and --from-annotator")
     if args.behaviour is not None and args.model is None:
         raise InputError("--behaviour needs --model, the function that builds the untrained model")
+    if args.what_if is not None and args.behaviour is None:
+        raise InputError("--what-if is about a behaviour; give --behaviour and --model")
     opened = open_for_reading(args.run, args.keyring)
     if args.behaviour is None:
         return _source(args, opened)
+    if args.what_if is not None:
+        return _what_if(args, opened)
     from aqpolicy.trace.text import trace_lines
 
     found = _trace(args, opened)
@@ -88,6 +95,21 @@ def _trace(args: argparse.Namespace, opened: Run) -> Trace:
 
     model, behaviour = find_function(args.model), find_function(args.behaviour)
     return trace_behaviour(opened, model, behaviour, level=args.level, damp=args.damp, top=args.top)
+
+
+def _what_if(args: argparse.Namespace, opened: Run) -> int:
+    from aqpolicy.bundle import load_bundle
+    from aqpolicy.rerun.foreseeing import foresee
+    from aqpolicy.trace.behaviour import find_function
+    from aqpolicy.trust import load_keyring
+
+    other = load_bundle(args.what_if, load_keyring(args.keyring or args.run / "keyring.json"))
+    found = foresee(opened, other, find_function(args.model), find_function(args.behaviour), damp=args.damp)
+    if args.json is not None:
+        write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
+    for line in found.lines():
+        print(line)
+    return 0
 
 
 def _source(args: argparse.Namespace, opened: Run) -> int:

@@ -23,6 +23,8 @@ from aqpolicy.gate.motion.metrics import Metric
 from aqpolicy.gate.motion.probes import Probes
 from aqpolicy.gate.ranks import Ranks, ranks_of
 from aqpolicy.gate.records.checkpoint import Checkpoint, find_checkpoint, refuse_other_run, restored
+from aqpolicy.gate.records.start import FILE as START
+from aqpolicy.gate.records.start import start_digest, write_start
 from aqpolicy.gate.routing.factors import BITS
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.lineage.record import FACTOR_KIND, SKETCH_KIND
@@ -154,6 +156,8 @@ def attach(
                     # A process may have begun the run and died before it wrote them all.
                     if checkpoint is None or not (run / name).exists():
                         replace_file(run / name, data)
+                if record == "factors" and not (run / START).exists():
+                    write_start(run, machinery.started)
         except BaseException:
             if machinery.recorder.log is not None:
                 machinery.recorder.log.close()
@@ -240,10 +244,13 @@ def _genesis(
         "sketch_seed": machinery.plan.seed,
         "factor_kind": FACTOR_KIND,
         "factor_bits": options.bits,
+        "start": start_digest(machinery.started) if record == "factors" else "",
         "sizes": list(machinery.plan.sizes),
         "trained": [_trained(*pair) for pair in zip(bundle.parameters, machinery.backward.groups, strict=True)],
+        "low_precision": [any(p.itemsize < 4 for p in group.parameters) for group in machinery.backward.groups],
         "optimizer": type(machinery.mover.optimizer).__name__,
         "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
         "phases": list(tables.phases),
         "stages": [stage.name for stage in tables.stages],
         "ranks": machinery.ranks.world,

@@ -56,6 +56,11 @@ class Machinery:
     start: tuple[Tensor, ...]
     """The trained parameters as the run began with them."""
 
+    @property
+    def started(self) -> dict[str, Tensor]:
+        """The same by the parameters' names."""
+        return dict(zip(self.mover.shadow.names, self.start, strict=True))
+
     def snapshot(self) -> Snapshot:
         """Return how the run stands."""
         totals, queue = self.recorder.totals, self.accountant.queue

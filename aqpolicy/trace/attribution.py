@@ -14,18 +14,25 @@ recursion is written out in docs/trace.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from aqpolicy.lineage import Book
-from aqpolicy.trace.visits import Visits
+from aqpolicy.trace.forward import Forward, backwards
+from aqpolicy.trace.visits import Ending, FactorSpace, Visits
+from aqpolicy.trace.writing import FactorWriting, Writing, split
 
 DEFAULT_DAMP: Final = 2.0
 """Weight of the Fisher transport; rankings change little between 1 and 4 (docs/trace.md)."""
+
+
+CEILING: Final = 10.0
+"""Largest factor of an adaptive step that an estimate counts with, in medians; 3 to 30 make no difference to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Scores:
     estimate: Tensor | None
     opening: Tensor
     """What weight decay did to the behaviour through the initial weights; nobody's."""
+    prices: Tensor | None = None
+    """What every visit would score if all of it were admitted, (v, g); None where that is not recorded."""
 
     @property
     def chosen(self) -> Tensor:
@@ -48,43 +57,117 @@ class Scores:
 
 
 def contributions(visits: Visits, gradient: Sequence[Tensor]) -> Tensor:
-    """Return <q, rho * g> for every visit and group, shape (v, g)."""
+    """Return <q, rho * g> for every visit and group of a run with scalar responses, shape (v, g)."""
     columns = [sketch.double() @ part for sketch, part in zip(visits.sketches, gradient, strict=True)]
     return torch.stack(columns, dim=1) * visits.rho
 
 
-def estimates(visits: Visits, gradient: Sequence[Tensor], damp: float = DEFAULT_DAMP) -> Tensor:
-    """Return the effect of having admitted every visit into every group, shape (v, g), by one pass backwards.
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What one pass backwards found.
 
     Shapes:
-        In each step: rows (b, k) of all groups side by side, kernel (b, b); `q` and `m` are (k,), the adjoints of
-        weights and momentum.
+        scores (v, g); prices (v, g), what every visit would score if all of it were admitted, None where only what was
+        admitted is recorded; first: per group (width), the adjoint of the initial weights.
     """
-    widths = visits.plan.widths
-    joined = torch.cat(visits.sketches, dim=1)
+
+    scores: Tensor
+    prices: Tensor | None
+    first: tuple[Tensor, ...]
+
+
+def sweep(visits: Visits, gradient: Sequence[Tensor], damp: float, grounds: Grounds | None = None) -> Sweep:
+    """Carry a behaviour's gradient backwards through the run.
+
+    Args:
+        visits: The visits.
+        gradient: Of the behaviour, per group.
+        damp: Weight of the curvature that is taken out of it; 0 for none.
+        grounds: What adaptive steps fell on; needed where the optimizer was one.
+
+    Shapes:
+        In each step: kernel (b, b); `q` and `m` are (n,), the adjoints of weights and momentum.
+    """
+    widths = visits.space.widths
     q = torch.cat([part.double() for part in gradient])
     m = torch.zeros_like(q)
-    used = _first_open(visits)
+    used, opened = _first_open(visits), _opened(visits)
     scores = torch.zeros(visits.count, len(widths), dtype=torch.float64)
-    end = visits.count
-    for block in reversed(visits.run.blocks):
-        start = end - len(block.rows)
+    prices = torch.zeros_like(scores) if isinstance(visits.space, FactorSpace) else None
+    states = _states(grounds)
+    for number in reversed(range(len(visits.run.blocks))):
+        block, (start, stop) = visits.run.blocks[number], visits.spans[number]
+        ground = next(states)
         book = block.book
         is_open = _spread([not closed for closed in book.closed], widths)
-        if end > start and bool(is_open.any()):
-            rows = joined[start:end].double()
+        if stop == start or not bool(is_open.any()):
+            continue
+        writing = visits.space.writing(start, stop)
+        clip, factor = torch.tensor(book.clip, dtype=torch.float64), _spread(book.factors, widths)
+        if ground is None:
             first = _spread([used[group] == block.step for group in range(len(widths))], widths)
-            factor, clip = _spread(book.factors, widths), _spread(book.clip, widths)
             d, m_before = _backwards(book, q, m, first, factor)
-            d = torch.where(is_open, d, 0.0)
-            # The optimizer saw the recorded gradients clipped.
-            rows = rows * clip
-            scores[start:end] = torch.stack([part.sum(1) for part in torch.split(rows * d, list(widths), 1)], dim=1)
-            pull = _transport(rows, scores[start:end].sum(1), book.lr / max(1e-12, 1.0 - book.momentum), damp)
-            q = q + book.weight_decay * d + pull
-            m = torch.where(is_open, m_before, m)
-        end = start
-    return scores
+            rate, kept = book.lr / max(1e-12, 1.0 - book.momentum), torch.ones(())
+        else:
+            ground = ground if not damp else _known(ground)
+            counts = _spread([float(each) for each in opened[number]], widths)
+            d, m_before = _adaptive(book, q, m, ground * factor, counts)
+            rate = book.lr
+            kept = torch.where(is_open, 1.0 - book.lr * book.weight_decay * book.decoupled * factor, 1.0)
+        d = torch.where(is_open, d, 0.0)
+        # The optimizer saw the recorded gradients clipped.
+        scores[start:stop] = writing.scores(d) * clip
+        if prices is not None and isinstance(writing, FactorWriting):
+            prices[start:stop] = writing.prices(d) * clip
+        pull = _transport(writing, clip, scores[start:stop].sum(1), rate, damp, ground)
+        q = kept * q + (0.0 if book.decoupled else book.weight_decay) * d + pull
+        m = torch.where(is_open, m_before, m)
+    return Sweep(scores, prices, tuple(split(q, widths)))
+
+
+def _states(grounds: Grounds | None) -> Iterator[Tensor | None]:
+    """Yield what each step fell on, the last first; None for each where the optimizer is not adaptive."""
+    if grounds is None:
+        return repeat(None)
+    return grounds.backwards()
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What the gradients of adaptive steps were multiplied by: found by taking the steps again."""
+
+    visits: Visits
+    start: tuple[Tensor, ...]
+
+    def backwards(self) -> Iterator[Tensor]:
+        """Yield 1 / (sqrt(v) + epsilon) of every step, the last first."""
+        blocks = self.visits.run.blocks
+        for number, state in backwards(Forward(list(self.start)), len(blocks), self.visits.take):
+            yield state.ground(blocks[number].book)
+
+
+def _known(ground: Tensor) -> Tensor:
+    """Return what gradients were multiplied by, no more than a few times the usual.
+
+    Where squares are below what rounding can tell, the factor is one over next to nothing, and a handful of weights
+    that the run all but left alone would outweigh all others.
+    """
+    reached = ground[ground > 0]
+    return ground.clamp(max=CEILING * reached.median().item()) if len(reached) else ground
+
+
+def _adaptive(book: Book, q: Tensor, m: Tensor, ground: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the adjoints of an adaptive step's gradient and of the momentum before it.
+
+    Args:
+        book: The step.
+        q: Adjoint of the weights after it.
+        m: Adjoint of the momentum after it.
+        ground: What the gradient was multiplied by, beside the rate.
+        counts: Per number, how often it was stepped, this step included.
+    """
+    moved = m - book.lr / (1.0 - book.momentum**counts) * ground * q
+    return (1.0 - book.momentum) * moved, book.momentum * moved
 
 
 def _backwards(book: Book, q: Tensor, m: Tensor, first: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,15 +180,25 @@ def _backwards(book: Book, q: Tensor, m: Tensor, first: Tensor, factor: Tensor) 
     return entering + (moved if book.nesterov else 0.0), book.momentum * buffer
 
 
-def _transport(rows: Tensor, scores: Tensor, rate: float, damp: float) -> Tensor:
+def _transport(  # noqa: PLR0917 - the terms of the formula
+    writing: Writing, clip: Tensor, scores: Tensor, rate: float, damp: float, ground: Tensor | None
+) -> Tensor | float:
     """Return what the step's own curvature takes from the adjoint: (I + c B gamma K)^-1, solved in the batch."""
     if not damp:
-        return torch.zeros(rows.shape[1], dtype=rows.dtype)
-    weight = damp * rows.shape[0]
-    kernel = rows @ rows.T
-    system = torch.eye(rows.shape[0], dtype=rows.dtype) + abs(rate) * weight * kernel
+        return 0.0
+    weight = damp * len(scores)
+    system = torch.eye(len(scores), dtype=torch.float64) + abs(rate) * weight * writing.kernel(clip, ground)
     solved: Tensor = torch.linalg.solve(system, scores)
-    return weight * (rows.T @ solved)
+    return weight * writing.pull(solved.unsqueeze(1) * clip)
+
+
+def _opened(visits: Visits) -> list[list[int]]:
+    """Return, per step and group, how many of the steps so far were open, this one included."""
+    found, now = [], [0] * len(visits.space.widths)
+    for block in visits.run.blocks:
+        now = [count + (not closed) for count, closed in zip(now, block.book.closed, strict=True)]
+        found.append(now)
+    return found
 
 
 def _first_open(visits: Visits) -> list[int]:
@@ -115,7 +208,7 @@ def _first_open(visits: Visits) -> list[int]:
 
 
 def _groups(visits: Visits) -> range:
-    return range(len(visits.plan.widths))
+    return range(len(visits.space.widths))
 
 
 def _spread(values: Sequence[bool] | Sequence[float], widths: Sequence[int]) -> Tensor:
@@ -125,8 +218,18 @@ def _spread(values: Sequence[bool] | Sequence[float], widths: Sequence[int]) -> 
     return column.repeat_interleave(torch.tensor(widths))
 
 
-def score(visits: Visits, gradient: Sequence[Tensor], opening: Sequence[Tensor], *, level: int, damp: float) -> Scores:
+def score(visits: Visits, gradient: Sequence[Tensor], ending: Ending, *, level: int, damp: float) -> Scores:
     """Return the scores of every visit for a behaviour's gradient."""
-    start = [part.dot(way).reshape(()) for part, way in zip(gradient, opening, strict=True)]
-    estimate = estimates(visits, gradient, damp) if level else None
+    if isinstance(visits.space, FactorSpace):
+        adaptive = any(block.book.second_momentum for block in visits.run.blocks)
+        grounds = Grounds(visits, ending.start) if adaptive else None
+        plain = sweep(visits, gradient, 0.0, grounds)
+        # What decay did to the behaviour through the initial weights.
+        ways = zip(plain.first, gradient, ending.start, strict=True)
+        start = [(after - before.double()).dot(value) for after, before, value in ways]
+        found = sweep(visits, gradient, damp, grounds) if level else None
+        chosen = plain if found is None else found
+        return Scores(plain.scores, None if found is None else found.scores, torch.stack(start), chosen.prices)
+    start = [part.dot(way).reshape(()) for part, way in zip(gradient, ending.opening, strict=True)]
+    estimate = sweep(visits, gradient, damp).scores if level else None
     return Scores(contributions(visits, gradient), estimate, torch.stack(start))

@@ -21,6 +21,7 @@ from aqpolicy.bundle.tables import ERROR_ROW, NO_LIMIT
 from aqpolicy.errors import CorruptLogError, TraceError
 from aqpolicy.lineage import NO_ENTROPY, NO_INDEX, NO_SURPRISAL, NOT_FINITE, NOT_MEASURED, Row, StepBlock
 from aqpolicy.trace.course import Course
+from aqpolicy.trace.factors import FACTORS, FactorShape, factor_shape
 from aqpolicy.trace.ledger import Ledger, Outcome, Visit, concerned
 from aqpolicy.trace.limits import Limits
 from aqpolicy.trace.metering import Metering
@@ -35,6 +36,9 @@ __all__ = ["AuditReport", "audit", "audit_run"]
 
 SLACK: Final = 1e-2
 """Relative room for short floating point where a sketch is compared with a norm."""
+
+ROUNDING: Final = {8: 0.05, 4: 0.5}
+"""Relative room for rounding to so many bits."""
 
 
 def audit_run(folder: Path | str, keyring: Keyring, progress: Progress | None = None) -> AuditReport:
@@ -75,6 +79,7 @@ class _Auditor:
             models.setdefault(model["step"], []).append(f"sha256:{model['model']}")
         self._course = Course(run.tables, models)
         self._sketch = sketch_shape(run) if run.genesis.get("record") == SKETCH else None
+        self._factors = factor_shape(run) if run.genesis.get("record") == FACTORS else None
         self._of_run = frozenset(table.name for table in run.tables.attributes if table.origin == "run")
         self._routes: dict[int, int] = {}
         self._report = AuditReport.of(run.run_id, run.bundle.policy_name, run.verified.entries, run.tables)
@@ -197,7 +202,20 @@ class _Auditor:
         if self._sketch is not None:
             with located(where):
                 self._check_sketch(self._sketch, row, block.book.denominator)
+        if self._factors is not None:
+            with located(where):
+                self._check_factors(self._factors, row, block.book.denominator)
         self._report.count_row(row)
+
+    def _check_factors(self, shape: FactorShape, row: Row, denominator: float) -> None:
+        """Check that an example wrote no more than its share, of a gradient that is no longer than its norm."""
+        found, slack = shape.norms(row.sketch), 1 + (1 + SLACK) * ROUNDING[shape.bits]
+        columns = zip(self._tables.groups, found, self._run.masses(row), row.norms, strict=True)
+        for group, (factor, length), mass, norm in columns:
+            if factor * max(norm, 0.0) > mass * (1 + SLACK):
+                raise CorruptLogError(f"{factor:.4g} of a gradient was written to group `{group}`, its share is less")
+            if length > max(norm, 0.0) / denominator * slack:
+                raise CorruptLogError(f"the factors of group `{group}` are longer than the norm that was measured")
 
     def _check_sketch(self, shape: SketchShape, row: Row, denominator: float) -> None:
         """Check that an example wrote no more than its share: nothing at all where the share is 0."""

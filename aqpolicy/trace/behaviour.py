@@ -30,7 +30,7 @@ class Behaviour:
     """A number that the published model makes, and its gradient.
 
     Shapes:
-        gradient: per group (width), in the run's sketch space.
+        gradient: per group (width), in the space that the run recorded.
     """
 
     name: str
@@ -108,7 +108,7 @@ def build_model(named: Named, ending: Ending) -> nn.Module:
 
 
 def measure(visits: Visits, model: nn.Module, named: Named) -> Behaviour:
-    """Return a behaviour of the published model: its value, and its gradient in the run's sketch space.
+    """Return a behaviour of the published model: its value, and its gradient in the space that the run recorded.
 
     Raises:
         InputError: The function fails, or returns no single finite number that depends on the model.
@@ -116,7 +116,7 @@ def measure(visits: Visits, model: nn.Module, named: Named) -> Behaviour:
     """
     run = visits.run
     groups = bind_groups(model, run.tables.groups, run.bundle.parameters)
-    if tuple(group.shapes for group in groups) != visits.plan.shapes:
+    if tuple(group.shapes for group in groups) != visits.space.shapes:
         raise TraceError("the model trains other parameters than the run did; freeze what the run froze")
     value = _called(named, model)
     if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad or not bool(value.isfinite()):
@@ -127,7 +127,7 @@ def measure(visits: Visits, model: nn.Module, named: Named) -> Behaviour:
     for group in groups:
         parts = [_flat(parameter, next(found)) for parameter in group.parameters]
         flat = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
-        gradient.append(visits.plan.sketch(group.index, flat))
+        gradient.append(visits.space.image(group.index, flat))
     return Behaviour(named.text, value.item(), tuple(gradient))
 
 

@@ -17,6 +17,10 @@ EXACT: Final = "SGD"
 """The optimizer that has an exact scalar response here, as torch calls its class."""
 
 
+ADAPTIVE: Final = ("Adam", "AdamW")
+"""Optimizers whose response is a number per weight: traced where what was written is recorded in full."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What one step did to one group, beside its gradient."""

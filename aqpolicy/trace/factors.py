@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Final
@@ -47,7 +48,8 @@ class Written:
     def dense(self, count: int) -> Numbers:
         """Return the gradients themselves, (b, n)."""
         if self.rows is not None and self.columns is not None:
-            return np.matmul(self.rows.transpose(0, 2, 1), self.columns).reshape(count, -1)
+            products: Numbers = np.matmul(self.rows.transpose(0, 2, 1), self.columns)
+            return products.reshape(count, -1)
         return np.zeros((count, self.size), np.float32) if self.values is None else self.values
 
 
@@ -95,6 +97,9 @@ class FactorShape:
 
     def together(self, records: Sequence[bytes]) -> list[tuple[list[int], tuple[Layer, ...]]]:
         """Return the positions of records that are laid out alike, with what they say."""
+        if len({*map(len, records)}) == 1:
+            with suppress(CorruptLogError):  # mostly all are laid out as the first is; if not, each says how it is
+                return [(list(range(len(records))), self.read(records))]
         alike: dict[bytes, list[int]] = {}
         for number, record in enumerate(records):
             alike.setdefault(self._plan(record), []).append(number)
@@ -109,7 +114,7 @@ class FactorShape:
         return b"".join(reader.heads)
 
     def norms(self, record: bytes) -> tuple[tuple[float, float], ...]:
-        """Return per group the l2 norm of what was admitted, and what rounding may have added to it.
+        """Return per group what was admitted, and the l2 norm of what would have been written.
 
         Raises:
             CorruptLogError: The record has no valid layout.
@@ -117,8 +122,7 @@ class FactorShape:
         found = []
         for layer in self.read([record]):
             squares = sum(float(np.square(one.dense(1).astype(np.float64)).sum()) for one in layer.written)
-            count = sum(one.size for one in layer.written)
-            found.append((float(layer.factors[0]) * squares**0.5, count**0.5))
+            found.append((float(layer.factors[0]), squares**0.5))
         return tuple(found)
 
 

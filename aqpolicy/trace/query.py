@@ -30,7 +30,16 @@ from aqpolicy.trace.rollup import (
     with_null,
 )
 from aqpolicy.trace.run import Run
-from aqpolicy.trace.visits import Closure, Ending, Visits, close_books, load_ending, load_visits, refuse_open_books
+from aqpolicy.trace.visits import (
+    Closure,
+    Ending,
+    SketchSpace,
+    Visits,
+    close_books,
+    load_ending,
+    load_visits,
+    refuse_open_books,
+)
 from aqpolicy.units import MICRO
 
 METHODS: Final = {
@@ -85,7 +94,7 @@ def explain(
 ) -> Trace:
     """Score every visit for a measured behaviour and roll the scores up."""
     run = visits.run
-    scores = score(visits, behaviour.gradient, ending.opening, level=level, damp=damp)
+    scores = score(visits, behaviour.gradient, ending, level=level, damp=damp)
     sources = sources_of(visits)
     examples = roll_up(scores, by_example(sources, [(name,) for name in sources.names]))[:top]
     annotators = roll_up(scores, by_example(sources, [(name,) for name in sources.credential]))
@@ -212,15 +221,19 @@ def _statement(
         for name, residual in zip(run.tables.groups, block.book.residual, strict=True):
             worst[name] = max(worst[name], residual)
     ways = zip(behaviour.gradient, ending.travelled, strict=True)
+    booked = (scores.contribution.sum() + scores.opening.sum()).item()
+    travelled = sum(part.double().dot(way).item() for part, way in ways)
+    sketched = isinstance(visits.space, SketchSpace)
     return ErrorStatement(
         method=METHODS[level],
         scope=SCOPE,
         closure=closures,
         worst_step_residual=worst,
-        behaviour_booked=(scores.contribution.sum() + scores.opening.sum()).item(),
-        behaviour_travelled=sum(part.double().dot(way).item() for part, way in ways),
-        rounding_error=_rounding_error(visits, behaviour),
-        sketch_error=_sketch_error(visits, behaviour, ending),
+        behaviour_booked=booked,
+        behaviour_travelled=travelled,
+        # Sketches have a bound; of factors it is measured, what the weights did being known.
+        rounding_error=_rounding_error(visits, behaviour) if sketched else abs(booked - travelled),
+        sketch_error=_sketch_error(visits.space, behaviour, ending) if isinstance(visits.space, SketchSpace) else 0.0,
         null=f"annotators dealt anew over the admitted examples, {DRAWS} times; the band holds {BAND:.0%} of the draws",
     )
 
@@ -231,7 +244,7 @@ def _rounding_error(visits: Visits, behaviour: Behaviour) -> float:
     return float((visits.rounding * lengths).norm())
 
 
-def _sketch_error(visits: Visits, behaviour: Behaviour, ending: Ending) -> float:
+def _sketch_error(space: SketchSpace, behaviour: Behaviour, ending: Ending) -> float:
     """Return the standard error of <q, way> that sketching makes; groups that were kept whole make none.
 
     Source: variance of a count-sketch inner product, (|q|^2 |u|^2 + <q, u>^2) / k; the numbers of a row or column of a
@@ -239,8 +252,8 @@ def _sketch_error(visits: Visits, behaviour: Behaviour, ending: Ending) -> float
     """
     variance = 0.0
     for group, (part, way) in enumerate(zip(behaviour.gradient, ending.travelled, strict=True)):
-        width = visits.plan.widths[group]
-        if width < visits.plan.sizes[group]:
+        width = space.widths[group]
+        if width < space.plan.sizes[group]:
             q, u = part.double(), way
             variance += 2 * (q.square().sum() * u.square().sum() + q.dot(u).square()).item() / width
     return float(variance**0.5)

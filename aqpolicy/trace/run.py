@@ -26,7 +26,7 @@ from aqpolicy.lineage import (
     verify_log,
 )
 from aqpolicy.provenance import Credentials, Manifest, load_manifest
-from aqpolicy.trace.book import EXACT, Impulse, Terms, impulse
+from aqpolicy.trace.book import ADAPTIVE, EXACT, Impulse, Terms, impulse
 from aqpolicy.trust import Keyring, digest_text, example_key
 from aqpolicy.units import MICRO
 
@@ -104,9 +104,11 @@ class Run:
         """Why the run is not linear in its recorded gradients; empty where it is."""
         if self.first_step:
             return f"it was resumed at step {self.first_step}, and what was before is in another log"
-        others = sorted({block.book.optimizer for block in self.blocks if block.book.optimizer != EXACT})
+        known = {EXACT, *(ADAPTIVE if self.genesis.get("record") == "factors" else ())}
+        others = sorted({block.book.optimizer for block in self.blocks} - known)
         if others:
-            return f"it was optimized with `{others[0]}`, whose steps have no exact scalar response"
+            more = ' and were not recorded with `record="factors"`' if others[0] in ADAPTIVE else ""
+            return f"it was optimized with `{others[0]}`, whose steps have no exact scalar response{more}"
         if any(block.book.mixed for block in self.blocks):
             return "the optimizer's parameter groups had different settings, of which the log holds one"
         if any(block.book.loss_scale != 1.0 for block in self.blocks):
@@ -117,7 +119,7 @@ class Run:
 
     def impulses(self) -> tuple[Impulse, ...] | None:
         """Return every group's impulse response; None where the run has no exact one (`inexact`)."""
-        if self.inexact:
+        if self.inexact or any(block.book.optimizer != EXACT for block in self.blocks):
             return None
         return tuple(impulse(self._terms(group)) for group in range(len(self.tables.groups)))
 

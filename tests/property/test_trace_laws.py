@@ -19,14 +19,14 @@ from aqpolicy.gate import SketchPlan
 from aqpolicy.gate.motion.meters import Meters
 from aqpolicy.lineage import Book, Row, StepBlock
 from aqpolicy.semantics import Run, RunState, Visit
-from aqpolicy.trace.attribution import Scores, contributions, estimates
+from aqpolicy.trace.attribution import DEFAULT_DAMP, Scores, contributions, sweep
 from aqpolicy.trace.book import Terms, impulse
 from aqpolicy.trace.ledger import Ledger, concerned
 from aqpolicy.trace.ledger import Visit as AuditedVisit
 from aqpolicy.trace.limits import Limits
 from aqpolicy.trace.metering import Metering
 from aqpolicy.trace.rollup import roll_up
-from aqpolicy.trace.visits import Visits
+from aqpolicy.trace.visits import SketchSpace, Visits
 from aqpolicy.trace.words import reason_of, verdict_of
 
 MICRO = 1_000_000
@@ -196,7 +196,8 @@ def made_visits(sketches, blocks_of, *, momentum=0.0, weight_decay=0.0, nesterov
                 sketches[number, columns] = 0.0
     parts = tuple(part.contiguous() for part in sketches.float().split(list(WIDTHS), dim=1))
     plan = SketchPlan(tuple(((width,),) for width in WIDTHS))
-    return Visits(run, plan, impulses, parts, torch.zeros(len(step), 2), step, torch.arange(len(step)))
+    space = SketchSpace(plan, parts, torch.zeros(len(step), 2))
+    return Visits(run, space, impulses, step, torch.arange(len(step)))
 
 
 def split(q):
@@ -218,7 +219,7 @@ def test_an_estimate_without_curvature_is_the_contribution(blocks, seed, optimiz
         torch.randn(sum(blocks), 5, generator=generator), blocks, weight_decay=decay, closed=closed, **optimizer
     )
     q = split(torch.randn(5, generator=generator))
-    torch.testing.assert_close(estimates(visits, q, damp=0.0), contributions(visits, q), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(sweep(visits, q, 0.0).scores, contributions(visits, q), rtol=1e-6, atol=1e-8)
 
 
 @settings(max_examples=60, deadline=None)
@@ -248,7 +249,7 @@ def test_a_closed_group_scores_exactly_nothing(blocks, seed, optimizer, damp) ->
     closed = {(step, 1) for step in range(len(blocks))}
     visits = made_visits(torch.randn(sum(blocks), 5, generator=generator), blocks, closed=closed, **optimizer)
     q = split(torch.randn(5, generator=generator))
-    assert not estimates(visits, q, damp)[:, 1].any()
+    assert not sweep(visits, q, damp).scores[:, 1].any()
     assert not contributions(visits, q)[:, 1].any()
 
 
@@ -261,8 +262,8 @@ def test_permuting_a_batch_permutes_its_scores_and_nothing_else(blocks, seed, op
     for size in blocks:
         order += [at + number for number in torch.randperm(size, generator=generator).tolist()]
         at += size
-    before = estimates(made_visits(gradients.clone(), blocks, **optimizer), q)
-    after = estimates(made_visits(gradients[order], blocks, **optimizer), q)
+    before = sweep(made_visits(gradients.clone(), blocks, **optimizer), q, DEFAULT_DAMP).scores
+    after = sweep(made_visits(gradients[order], blocks, **optimizer), q, DEFAULT_DAMP).scores
     torch.testing.assert_close(after, before[order], rtol=1e-9, atol=1e-11)
 
 

@@ -157,7 +157,9 @@ def refuse_other_run(genesis: Mapping[str, Any], facts: Mapping[str, Any]) -> No
         IllegalTrainingSetupError: It would not.
     """
     others = sorted(
-        name for name, value in facts.items() if name not in {"torch", "first_step"} and genesis.get(name) != value
+        name
+        for name, value in facts.items()
+        if name not in {"torch", "threads", "first_step"} and genesis.get(name) != value
     )
     if others:
         raise IllegalTrainingSetupError(

@@ -8,6 +8,7 @@ it may touch no other example's rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -120,17 +121,20 @@ class Backward:
             self._leaks.refuse_others()
         loss = self.router.interceptor.settle(loss)
         self._admit(weights, loss)
-        with torch.autocast(loss.device.type, enabled=False):
+        with _full_precision(loss.device.type):
             self._probe(loss)
-            each = torch.ones_like(loss).mul_(weights.scale) / weights.denominator
+            each = torch.full_like(loss, weights.scale).div_(weights.denominator)
             loss.backward(each)  # type: ignore[no-untyped-call]  # torch
+            for strand in self._strands:
+                strand.finish()
         return self._found(len(loss))
 
     def _admit(self, weights: Weights, loss: Tensor) -> None:
         """Give every group its column of shares and limits, on the model's device."""
         # In numpy: for tables this small its calls cost a fraction of torch's.
         shares = weights.shares.numpy()
-        whole, some = (shares == MICRO).all(0).tolist(), (shares == 0).any(0).tolist()
+        least = shares.min(0, initial=MICRO)
+        whole, some = (least == shares.max(0, initial=MICRO)).tolist(), (least == 0).tolist()
         columns = self._columns(shares.T / MICRO, loss.device)
         limits, limited = columns, [False] * len(self.groups)
         if self._limits is not None:
@@ -154,8 +158,8 @@ class Backward:
         Shapes:
             values (g, b).
         """
-        made = {kind: torch.from_numpy(np.ascontiguousarray(values)).to(device, kind) for kind in {*self._precisions}}
-        rows = {kind: tensor.unbind() for kind, tensor in made.items()}
+        made = torch.from_numpy(np.ascontiguousarray(values))
+        rows = {kind: made.to(device, kind).unbind() for kind in {*self._precisions}}
         return [rows[kind][number] for number, kind in enumerate(self._precisions)]
 
     def _probe(self, loss: Tensor) -> None:
@@ -165,9 +169,10 @@ class Backward:
         two backward passes. A loss that is not finite proves nothing; the next part is probed instead.
         """
         shape = tuple(self.router.shapes)
-        tokens = [strand.token for strand in self._strands if strand.token is not None]
-        due = self.router.ambiguous or (shape not in self._probed and len(self._probed) < PROBES)
-        if len(loss) < 2 or not tokens or not due or not bool(loss.isfinite().all()):
+        if not self.router.ambiguous and (shape in self._probed or len(self._probed) >= PROBES):
+            return
+        tokens = [token for strand in self._strands for token in strand.entries]
+        if len(loss) < 2 or not tokens or not bool(loss.isfinite().all()):
             return
         try:
             for example in (len(loss) - 1, 0):
@@ -190,10 +195,14 @@ class Backward:
 
     def _found(self, examples: int) -> Found:
         results = [flow.result for flow in self._flows]
-        norms = torch.full((examples, len(results)), 0.0 if self._measure else NOT_MEASURED, dtype=torch.float64)
         columns = {n: one.norms for n, one in enumerate(results) if one is not None and one.norms is not None}
-        if columns:  # one copy from the device
-            norms[:, list(columns)] = torch.stack(list(columns.values()), 1).to("cpu", torch.float64)
+        found = torch.stack(list(columns.values()), 1).to("cpu", torch.float64) if columns else None  # one copy
+        if found is not None and len(columns) == len(results):
+            norms = found
+        else:
+            norms = torch.full((examples, len(results)), 0.0 if self._measure else NOT_MEASURED, dtype=torch.float64)
+            if found is not None:
+                norms[:, list(columns)] = found
         if self._plan is None:
             return Found(norms, None)
         records = [None if one is None else one.record for one in results]
@@ -214,6 +223,12 @@ def check_loss(loss: Tensor, examples: int, **others: Tensor | None) -> None:
             )
     if not loss.requires_grad:
         raise IllegalTrainingSetupError("the loss does not depend on any trained parameter")
+
+
+def _full_precision(device: str) -> AbstractContextManager[Any]:
+    """Return a context without autocast."""
+    # To enter torch's own where there is nothing to switch off costs more than a small layer.
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _limits(tables: Tables) -> Numbers | None:

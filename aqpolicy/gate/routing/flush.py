@@ -80,7 +80,8 @@ def measure(
     for start, stop, own in _runs(sharing.dense, len(admission.shares)):
         squares = sharing.squares(start, stop, own)
         norm = admission.own(squares)
-        factor = admission.factors(norm, start, stop)
+        whole = stop - start == len(admission.shares)
+        factor = admission.factors(norm) if whole else admission.factors(norm, start, stop)
         norms.append(norm)
         factors.append(factor)
         if making is not None:
@@ -127,27 +128,29 @@ def combine(arrivals: Sequence[Arrival], factors: Tensor, *, native: bool | None
         factors (b,).
     """
     total: Total = {}
-    kept = factors
-    if some:
-        keep = factors.nonzero().squeeze(1)
-        if keep.numel() == 0:
-            return total
-        some = keep.numel() < factors.numel()
-        kept = factors.index_select(0, keep) if some else factors
-    if native is None:
-        native = bool((kept == 1).all())
+    keep, kept = None, factors
+    if some or native is None:
+        values = factors.cpu().numpy()  # a copy at most, where each question to the device would wait for it
+        if native is None:
+            native = bool(((values == 1) | (values == 0)).all())
+        if some and not values.all():
+            keep = factors.nonzero().squeeze(1)
+            if keep.numel() == 0:
+                return total
+            kept = factors.index_select(0, keep)
     for arrival in arrivals:
-        if native and not some:
+        if native and keep is None:
             use = arrival.native()
         else:
             use = arrival.major().use
-            use = use.rows(keep) if some else use
+            use = use if keep is None else use.rows(keep)
         gradients = use.rule.gradients(use) if native else use.rule.weighted(use, kept)
-        for parameter, gradient in zip(arrival.held, gradients, strict=True):
-            if parameter is not None and gradient is not None:
-                # In order of arrival, as autograd adds.
-                before, own = total.get(id(parameter)), gradient.to(parameter.dtype)
-                total[id(parameter)] = own if before is None else before + own
+        with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - the interceptor has nothing to see here
+            for parameter, gradient in zip(arrival.held, gradients, strict=True):
+                if parameter is not None and gradient is not None:
+                    # In order of arrival, as autograd adds.
+                    before, own = total.get(id(parameter)), gradient.to(parameter.dtype)
+                    total[id(parameter)] = own if before is None else before + own
     return total
 
 
@@ -188,7 +191,7 @@ def _add(total: Total, own: Total, factors: Tensor) -> None:
 
 def _all_finite(gradients: Total) -> bool:
     """Return whether all gradients are finite; one that overflows when it is summed up may pass for one that is not."""
-    return all(isfinite(float(gradient.sum())) for gradient in gradients.values())
+    return all(isfinite(gradient.sum().item()) for gradient in gradients.values())
 
 
 def _keys(arrival: Arrival) -> set[int]:

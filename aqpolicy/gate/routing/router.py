@@ -77,6 +77,8 @@ class Router:
 
     def shut(self) -> None:
         """End a part, whatever became of it."""
+        if not self.active:
+            return
         self.active, self.probed = False, None
         self.interceptor.close()
         for strand in self.strands:
@@ -93,6 +95,14 @@ class Router:
     def tokens(self, parameters: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """Return the tokens of all groups that hold one of these parameters; a use must depend on all of them."""
         return tuple(strand.ticket() for strand in self._strands_of(parameters))
+
+    def edges(self, parameters: Sequence[Tensor | None]) -> tuple[Strand | None, tuple[Tensor, ...]]:
+        """Return the same for a layer's use; with the strand, where the use is to settle it by itself."""
+        found = self._strands_of(parameters)
+        if len(found) != 1:
+            return None, tuple(strand.ticket() for strand in found)
+        edges = found[0].edges()
+        return (found[0] if edges is found[0].parameters else None), edges
 
     def deliver(self, name: str, parameters: Sequence[Tensor | None], use: Use) -> None:
         """Hand what came back to one use to every strand that holds one of its parameters.
@@ -207,17 +217,18 @@ class Route(_Patched):
         x = router.arrived(x, place)
         parameters = tuple(getattr(site.module, name, None) for name in rule.parameters)
         weights: list[Tensor | None] = [None if p is None else p.detach() for p in parameters]
-        dtype = _autocast(rule, x)
+        direct, edges = router.edges(parameters)
+        device = x.device.type
+        out: Tensor
+        if not torch.is_autocast_enabled(device):
+            out = _Gated.apply(x, (router, site, parameters, weights, direct), *edges)  # type: ignore[no-untyped-call]  # torch
+            return out
+        dtype = _autocast(rule, device)
         if dtype is not None:
             x = x.to(dtype) if x.is_floating_point() else x
             weights = [None if w is None or not w.is_floating_point() else w.to(dtype) for w in weights]
-        call = router, site, parameters, tuple(weights)
-        out: Tensor
-        if not torch.is_autocast_enabled(x.device.type):
-            out = _Gated.apply(x, call, *router.tokens(parameters))  # type: ignore[no-untyped-call]  # torch
-            return out
-        with torch.autocast(x.device.type, enabled=False):
-            out = _Gated.apply(x, call, *router.tokens(parameters))  # type: ignore[no-untyped-call]  # torch
+        with torch.autocast(device, enabled=False):
+            out = _Gated.apply(x, (router, site, parameters, weights, direct), *edges)  # type: ignore[no-untyped-call]  # torch
         return out
 
     def _place(self, rule: Rule, x: Tensor) -> Place:
@@ -240,12 +251,12 @@ class _Gated(torch.autograd.Function):
     """One use of a governed layer: ordinary gradient to the input, none to the parameters."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, call: tuple[Any, ...], *tokens: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, call: tuple[Any, ...], *edges: Tensor) -> Tensor:
         """Run the native kernel."""
-        _, site, _, weights = call
+        _, site, _, weights, _ = call
         out, saved = site.rule.forward(site.module, x, weights)
         ctx.save_for_backward(x, *saved)
-        ctx.call, ctx.edges = call, len(tokens)
+        ctx.call, ctx.edges = call, len(edges)
         return out  # type: ignore[no-any-return]  # a rule's tensor
 
     @staticmethod
@@ -254,17 +265,15 @@ class _Gated(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise IllegalTrainingSetupError("the gate gives first derivatives only; leave create_graph out")
         x, *saved = ctx.saved_tensors
-        router, site, parameters, weights = ctx.call
-        use = Use(site.rule, site.module, site.wanted, weights, x, tuple(saved), e)
+        router, site, parameters, weights, direct = ctx.call
+        use = Use(site.rule, site.module, site.wanted, tuple(weights), x, tuple(saved), e)
         router.deliver(site.name, parameters, use)
-        return (use.rule.grad_input(use) if ctx.needs_input_grad[0] else None, None, *[None] * ctx.edges)
+        gradient = use.rule.grad_input(use) if ctx.needs_input_grad[0] else None
+        return (gradient, None, *([None] * ctx.edges if direct is None else direct.settle_within()))
 
 
-def _autocast(rule: Rule, x: Tensor) -> torch.dtype | None:
-    """Return the type to which autocast takes the operation's inputs, or None where it does not."""
-    device = x.device.type
-    if not torch.is_autocast_enabled(device):
-        return None
+def _autocast(rule: Rule, device: str) -> torch.dtype | None:
+    """Return the type to which autocast, which is on, takes the operation's inputs, or None where it does not."""
     precision = rule.precision(device)
     if precision is None:
         return None

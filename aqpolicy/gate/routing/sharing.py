@@ -53,7 +53,9 @@ class Sharing:
 
     def squares(self, start: int, stop: int, own: Total) -> Tensor:
         """Return the squared norms of a run of examples, whose own gradients of the dense uses are given."""
-        rest = None if self._rest is None else self._rest[start:stop]
+        rest = self._rest
+        if rest is not None and stop - start < len(rest):
+            rest = rest[start:stop]
         if not own:
             if rest is None:
                 raise AssertionError("a group without uses was measured")

@@ -9,6 +9,10 @@ accumulation, so that hooks, reducers and accumulation see nothing unusual.
 Groups that share a parameter are one strand: none of them can be settled before
 all are. The token is created at the first use in a part: created earlier it
 would have the lowest priority, and everything would be held to the end.
+
+A strand that had one use in the part before is expected to have one again: that
+use settles it by itself, and no token is needed. Should others follow, the strand
+is settled once the engine is done.
 """
 
 from __future__ import annotations
@@ -52,6 +56,12 @@ class Strand:
     fill: bool = False
     """Whether every parameter gets a gradient, be it of zeros."""
     settled: bool = False
+    uses: int = 0
+    """How many uses the part has made, each time that a forward pass came by."""
+    alone: bool = False
+    """Whether the part before made one use."""
+    direct: bool = False
+    """Whether the first use does without the token."""
 
     def __post_init__(self) -> None:
         """Gather the parameters of all groups, each once."""
@@ -66,15 +76,41 @@ class Strand:
     def reset(self) -> None:
         """Forget the part."""
         self.token, self.arrivals, self.issued, self.settled = None, [], {}, False
+        self.alone, self.uses, self.direct = self.uses == 1, 0, False
         for flow in self.flows:
             flow.admission, flow.result = None, None
 
+    def edges(self) -> tuple[Tensor, ...]:
+        """Return what a layer's use is to depend on: the parameters themselves, or the token."""
+        if self.uses or self.fill or not self.alone:
+            return (self.ticket(),)
+        self.uses, self.direct = 1, True
+        return self.parameters
+
     def ticket(self) -> Tensor:
         """Return the token, creating it at the first use."""
+        self.uses += 1
         if self.token is None:
             self.token = _Token.apply(self, *self.parameters)  # type: ignore[no-untyped-call]  # torch
         token: Tensor = self.token
         return token
+
+    @property
+    def entries(self) -> list[Tensor]:
+        """Return where all that the part has made of the strand's parameters begins."""
+        token = [] if self.token is None else [self.token]
+        return [*token, self.parameters[0]] if self.direct else token
+
+    def settle_within(self) -> list[Tensor | None]:
+        """Return what a node of the graph hands to the parameters: nothing where the strand is left for the end."""
+        return [None] * len(self.parameters) if self.direct and self.uses > 1 else self.settle()
+
+    def finish(self) -> None:
+        """Hand on what was left for the end, once the engine is done."""
+        if self.direct and self.arrivals:
+            pairs = zip(self.parameters, self.settle(), strict=True)
+            given = [(parameter, gradient) for parameter, gradient in pairs if gradient is not None]
+            torch.autograd.backward([one for one, _ in given], [gradient for _, gradient in given])
 
     def settle(self) -> list[Tensor | None]:
         """Return the gated gradient of every parameter of the strand."""
@@ -131,4 +167,4 @@ class _Token(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Hand the gated gradients on."""
-        return (None, *ctx.strand.settle())
+        return (None, *ctx.strand.settle_within())

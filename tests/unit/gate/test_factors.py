@@ -109,7 +109,8 @@ def test_records_hold_every_examples_own_gradient(name: str, bits: int) -> None:
     model = MODELS[name]()
     shape, records, own = recorded(model, bits, [MICRO, 0, MICRO // 2, MICRO, MICRO])
     (numbers, layers), *others = shape.together(records)
-    assert not others and numbers == list(range(B))
+    assert not others
+    assert numbers == list(range(B))
     assert layers[0].factors.tolist() == [1, 0, 0.5, 1, 1]
     assert layers[1].factors.tolist() == [1] * B
     names = iter(dict(model.named_parameters()))
@@ -131,4 +132,5 @@ def test_a_layer_with_one_position_is_kept_as_both_sides() -> None:
 def test_what_is_not_finite_is_recorded_as_nothing() -> None:
     plan = FactorPlan((1,))
     levels = plan._levels(torch.tensor([[[1.0, float("nan")]], [[float("inf"), 1.0]], [[0.0, 0.0]]]))
-    assert levels[1:, 4:].tolist() == [[0, 0], [0, 0]] and not levels[1:, :4].any()
+    assert levels[1:, 4:].tolist() == [[0, 0], [0, 0]]
+    assert not levels[1:, :4].any()

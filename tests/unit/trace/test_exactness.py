@@ -13,7 +13,7 @@ from support.tracing import KEYRING, Story, train
 
 from aqpolicy.errors import TraceError
 from aqpolicy.trace import Run, audit, footprint, open_run
-from aqpolicy.trace.attribution import contributions, estimates
+from aqpolicy.trace.attribution import contributions, sweep
 from aqpolicy.trace.visits import close_books, load_ending, load_visits, refuse_open_books
 from aqpolicy.units import MICRO
 
@@ -49,8 +49,8 @@ def test_the_books_close_on_a_run_that_was_clipped_scaled_and_put_back(held_back
 
 def test_an_estimate_without_curvature_is_the_contribution_there_too(held_back: Run) -> None:
     visits = load_visits(held_back)
-    q = [torch.randn(width, dtype=torch.float64) for width in visits.plan.widths]
-    torch.testing.assert_close(estimates(visits, q, damp=0.0), contributions(visits, q), rtol=1e-6, atol=1e-9)
+    q = [torch.randn(width, dtype=torch.float64) for width in visits.space.widths]
+    torch.testing.assert_close(sweep(visits, q, 0.0).scores, contributions(visits, q), rtol=1e-6, atol=1e-9)
 
 
 def test_a_group_that_was_put_back_received_nothing(held_back: Run) -> None:

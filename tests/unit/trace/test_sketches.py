@@ -124,8 +124,8 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_the_books_of_a_sketched_run_close(wide: Run) -> None:
     visits = load_visits(wide)
-    assert visits.plan.widths == (256, 62)
-    assert visits.plan.sizes == (9 * 40 + 30 * 40 + 30 + 30, 62)
+    assert visits.space.plan.widths == (256, 62)
+    assert visits.space.plan.sizes == (9 * 40 + 30 * 40 + 30 + 30, 62)
     closures = close_books(visits, load_ending(visits))
     refuse_open_books(closures)
     assert all(part.travelled > 0 for part in closures)

@@ -93,7 +93,7 @@ class TransposedLinearRule(LinearRule):
 
 def _flat(tensor: Tensor) -> Tensor:
     """Return (b, ..., d) as (n, d)."""
-    return tensor.reshape(-1, tensor.shape[-1])
+    return tensor if tensor.dim() == 2 else tensor.reshape(-1, tensor.shape[-1])
 
 
 def _product(e: Tensor, weight: Tensor, x: Tensor) -> Tensor:

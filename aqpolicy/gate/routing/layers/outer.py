@@ -146,8 +146,8 @@ def outer_norms(x: Tensor, e: Tensor, *, bias: bool) -> Tensor:
         x (b, t, i), e (b, t, o) -> (b,).
     """
     if e.shape[1] == 1:
-        inner = vector_norm(x[:, 0], 1).square()
-        return vector_norm(e[:, 0], 1).square() * (inner + 1 if bias else inner)
+        inner, outer = vector_norm(x, 2).square_(), vector_norm(e, 2).square_()
+        return outer.mul_(inner.add_(1) if bias else inner).squeeze(1)
     ones = x.new_ones(()).expand(x.shape[0], x.shape[1], x.shape[1])
     gram = torch.baddbmm(ones, x, x.transpose(1, 2)) if bias else torch.bmm(x, x.transpose(1, 2))
     return gram.mul_(torch.bmm(e, e.transpose(1, 2))).sum(2).sum(1).clamp_min_(0)

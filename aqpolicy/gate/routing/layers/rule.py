@@ -75,7 +75,7 @@ class Use:
         The factors are not rounded to a low precision first: that would bend all
         of an example's gradient the same way.
         """
-        return replace(self, e=times(self.e, factors))
+        return Use(self.rule, self.module, self.wanted, self.weights, self.x, self.saved, times(self.e, factors))
 
     def wide(self) -> Use:
         """Return the use in single precision at least."""
@@ -209,7 +209,7 @@ def parameter_sizes(use: Use) -> list[int]:
 
 def widened(tensor: Tensor) -> Tensor:
     """Return a floating tensor in single precision at least; indices stay as they are."""
-    return tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor
+    return tensor.float() if tensor.itemsize < 4 and tensor.is_floating_point() else tensor
 
 
 def times(tensor: Tensor, factors: Tensor) -> Tensor:

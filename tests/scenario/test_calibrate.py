@@ -1,0 +1,158 @@
+"""A run's traces are held to trainings without the examples; the card says how far to believe them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.gating import tables
+from support.rerunning import PLAIN, inputs, recipe_in, trained
+from support.tracing import KEYRING, LOG, Story, write_bundle, write_manifest
+
+from aqpolicy.cli.main import main
+from aqpolicy.errors import IllegalTrainingSetupError, InputError
+from aqpolicy.rerun import first
+from aqpolicy.rerun.calibration import calibrate, value_of, without
+from aqpolicy.rerun.origin import Origin
+from aqpolicy.trace import audit_run, open_run
+from aqpolicy.trace.behaviour import find_function
+
+PLANTED = """
+import torch
+from torch.nn import functional
+
+READERS, PER_READER = 8, 20
+NAMES = [f"1-{number}" for number in range(READERS * PER_READER)]
+CENTRES = torch.randn(3, 6, generator=torch.Generator().manual_seed(5)) * 1.5
+
+
+def example(name):
+    number = int(name.partition("-")[2])
+    generator = torch.Generator().manual_seed(1000 + number)
+    label = int(torch.randint(3, (), generator=generator))
+    seen = CENTRES[label] + torch.randn(6, generator=generator)
+    return seen, (label + 1) % 3 if number < len(NAMES) and number % READERS == 5 else label
+
+
+def build():
+    torch.manual_seed(3)
+    return torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.Tanh(), torch.nn.Linear(12, 3))
+
+
+def losses(model, names):
+    inputs, labels = zip(*map(example, names))
+    return functional.cross_entropy(model(torch.stack(inputs)), torch.tensor(labels), reduction="none")
+
+
+def train(rerun):
+    model = build()
+    gate = rerun.attach(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+    while gate.state.step < 60:
+        step = gate.state.step
+        if step and step % 10 == 0 and gate.state.epoch < step // 10:
+            gate.start_epoch()
+        batch = NAMES[16 * (step % 10) :][:16]
+        with gate.step(batch):
+            gate.backward(losses(model, batch))
+    gate.close()
+    return model
+
+
+def loss(model, which="all"):
+    chosen = range(5000, 5200) if which == "all" else [int(which)]
+    return losses(model, [f"1-{number}" for number in chosen]).mean()
+"""
+
+
+def origin_of(folder: Path) -> Origin:
+    return Origin(open_run(folder / "run", KEYRING), KEYRING)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train 160 examples of 8 readers, one of whom is wrong in all labels."""
+    folder = tmp_path_factory.mktemp("planted")
+    (folder / "recipe.py").write_text(PLANTED)
+    story = Story({f"1-{n}": f"reader{n % 8}" for n in range(160)}, tables([[1.0, 1.0]]), groups=(("0.",), ("2.",)))
+    write_manifest(folder / "in.aqm", story)
+    write_bundle(folder / "in.aqb", story, find_function(f"{folder / 'recipe.py'}:build").call())
+    first(
+        find_function(f"{folder / 'recipe.py'}:train"),
+        bundle=folder / "in.aqb",
+        manifest=folder / "in.aqm",
+        keyring=KEYRING,
+        lineage=folder / "run",
+        log_key=LOG,
+        record="sketch",
+    )
+    return folder
+
+
+def test_the_card_of_a_run_with_a_planted_reader_says_that_the_trace_can_be_believed(planted: Path) -> None:
+    code = planted / "recipe.py"
+    behaviours = [find_function(f"{code}:loss{which}") for which in ("", *(f":{at}" for at in range(5000, 5006)))]
+    told: list[tuple[int, int]] = []
+    found = calibrate(
+        origin_of(planted), find_function(f"{code}:train"), behaviours, 10, progress=lambda *done: told.append(done)
+    )
+    annotators, groups = found.cards["annotator"], found.cards["random"]
+    assert (annotators.groups, groups.groups, annotators.behaviours) == (8, 10, 7)
+    assert 0.4 < annotators.slope < 1.3
+    assert annotators.spearman is not None
+    assert annotators.spearman > 0.6
+    assert groups.spearman is not None
+    assert groups.spearman > 0.3
+    assert 0.7 <= groups.coverage <= 1.0
+    worst = max((one for one in found.groups if one.kind == "annotator"), key=lambda one: one.truths[0])
+    assert worst.name == "reader5"
+    assert told == [(number + 1, 18) for number in range(18)]
+    facts = json.loads((planted / "run" / "calibration.json").read_text())
+    assert facts == json.loads(json.dumps(found.to_json()))
+    assert facts["model"] == origin_of(planted).run.published["model"]
+    audit_run(planted / "run", KEYRING)
+
+
+def test_leaving_out_is_what_training_without_them_from_the_beginning_is(tmp_path: Path) -> None:
+    trained(tmp_path, table=PLAIN)
+    origin, recipe = origin_of(tmp_path), recipe_in(tmp_path)
+    for names in (["2-16"], ["1-0", "2-1"]):
+        found = without(origin, recipe, names)
+        assert found is not None
+        assert found.digest == trained(tmp_path / names[0], table=PLAIN, refused=names).digest
+    assert without(origin, recipe, ["3-2"]) is None  # it was never let in
+
+
+def test_a_behaviour_of_nothing_and_too_few_groups_are_refused(tmp_path: Path) -> None:
+    model = trained(tmp_path, table=PLAIN).model
+    code = tmp_path / "recipe.py"
+    margin, train = find_function(f"{code}:margin"), find_function(f"{code}:train")
+    with pytest.raises(InputError, match="failed: ValueError"):
+        value_of(model, find_function(f"{code}:margin:none"))
+    for count, part in ((2, 0.2), (5, 0.0), (5, 1.0)):
+        with pytest.raises(InputError, match="a calibration needs"):
+            calibrate(origin_of(tmp_path), train, [margin], count, part=part)
+    with pytest.raises(InputError, match="is no group"):
+        calibrate(origin_of(tmp_path), train, [margin], 5, part=0.01)
+
+
+def test_a_recipe_of_another_run_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path, table=PLAIN)
+    margin = find_function(f"{tmp_path / 'recipe.py'}:margin")
+    with pytest.raises(IllegalTrainingSetupError, match="does not make the run's model again"):
+        calibrate(origin_of(tmp_path), recipe_in(tmp_path, "nesterov"), [margin], 5)
+
+
+def test_one_command_calibrates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first(recipe_in(tmp_path), **inputs(tmp_path, PLAIN))
+    code = tmp_path / "recipe.py"
+    words = ["calibrate", str(tmp_path / "run"), "--train", f"{code}:train", "-k", "4", "--part", "0.2"]
+    words += ["--behaviour", f"{code}:margin:0", "--behaviour", f"{code}:margin:1"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "random groups of 2" in said
+    assert "one annotator left out" in said
+    assert main([*words, "--json", "--no-annotators"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert set(facts["cards"]) == {"random"}
+    assert len(facts["groups"]) == 4
