@@ -15,22 +15,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aqpolicy.bundle.tables import ERROR_ROW, NO_LIMIT
 from aqpolicy.errors import CorruptLogError, TraceError
 from aqpolicy.lineage import NO_ENTROPY, NO_INDEX, NO_SURPRISAL, NOT_FINITE, NOT_MEASURED, Row, StepBlock
 from aqpolicy.trace.course import Course
-from aqpolicy.trace.factors import FACTORS, FactorShape, factor_shape
 from aqpolicy.trace.ledger import Ledger, Outcome, Visit, concerned
 from aqpolicy.trace.limits import Limits
 from aqpolicy.trace.metering import Metering
 from aqpolicy.trace.report import AuditReport
-from aqpolicy.trace.run import Progress, Run, located, open_run
+from aqpolicy.trace.run import FACTORS, Progress, Run, located, open_run
 from aqpolicy.trace.sketches import SKETCH, SketchShape, sketch_shape
 from aqpolicy.trace.words import REFUSED_EXAMPLE, reason_of, verdict_of
 from aqpolicy.trust import Keyring, sha256
 from aqpolicy.units import MICRO
+
+if TYPE_CHECKING:
+    from aqpolicy.trace.factors import FactorShape
 
 __all__ = ["AuditReport", "audit", "audit_run"]
 
@@ -68,6 +70,13 @@ def audit(run: Run, progress: Progress | None = None) -> AuditReport:
     return report
 
 
+def _factor_shape(run: Run) -> FactorShape:
+    """Return how a run's factors are laid out: reading them takes numpy, which no other audit needs."""
+    from aqpolicy.trace.factors import factor_shape
+
+    return factor_shape(run)
+
+
 class _Auditor:
     """A second gate that moves nothing."""
 
@@ -79,7 +88,7 @@ class _Auditor:
             models.setdefault(model["step"], []).append(f"sha256:{model['model']}")
         self._course = Course(run.tables, models)
         self._sketch = sketch_shape(run) if run.genesis.get("record") == SKETCH else None
-        self._factors = factor_shape(run) if run.genesis.get("record") == FACTORS else None
+        self._factors = _factor_shape(run) if run.genesis.get("record") == FACTORS else None
         self._of_run = frozenset(table.name for table in run.tables.attributes if table.origin == "run")
         self._routes: dict[int, int] = {}
         self._report = AuditReport.of(run.run_id, run.bundle.policy_name, run.verified.entries, run.tables)

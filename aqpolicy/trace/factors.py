@@ -17,11 +17,8 @@ import numpy.typing as npt
 
 from aqpolicy.errors import CorruptLogError, TraceError
 from aqpolicy.lineage.record import FACTOR_KIND
-from aqpolicy.trace.run import Run
+from aqpolicy.trace.run import FACTORS, Run
 from aqpolicy.trace.sketches import Shapes, trained_shapes
-
-FACTORS: Final = "factors"
-"""What `record` says where the log holds factors."""
 
 Numbers = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from aqpolicy.bundle import Bundle, load_bundle, refuse_unenforced
 from aqpolicy.bundle.tables import NO_LIMIT, Tables
@@ -32,6 +32,9 @@ from aqpolicy.units import MICRO
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps there are."""
+
+FACTORS: Final = "factors"
+"""What `record` says where the log holds factors."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Run:
         """Why the run is not linear in its recorded gradients; empty where it is."""
         if self.first_step:
             return f"it was resumed at step {self.first_step}, and what was before is in another log"
-        known = {EXACT, *(ADAPTIVE if self.genesis.get("record") == "factors" else ())}
+        known = {EXACT, *(ADAPTIVE if self.genesis.get("record") == FACTORS else ())}
         others = sorted({block.book.optimizer for block in self.blocks} - known)
         if others:
             more = ' and were not recorded with `record="factors"`' if others[0] in ADAPTIVE else ""

@@ -21,9 +21,9 @@ from aqpolicy.errors import CorruptLogError, TraceError, TrustError
 from aqpolicy.gate import SketchPlan
 from aqpolicy.gate.records.start import read_start
 from aqpolicy.trace.book import Impulse
-from aqpolicy.trace.factors import FACTORS, FactorShape, factor_shape
+from aqpolicy.trace.factors import FactorShape, factor_shape
 from aqpolicy.trace.forward import Forward
-from aqpolicy.trace.run import Run
+from aqpolicy.trace.run import FACTORS, Run
 from aqpolicy.trace.sketches import Shapes, SketchShape, sketch_shape
 from aqpolicy.trace.writing import FactorWriting, SketchWriting, Writing
 from aqpolicy.trust import decode_base64, sha256

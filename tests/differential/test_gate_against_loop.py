@@ -111,10 +111,10 @@ def expected(
     return sums, norms
 
 
-@pytest.mark.parametrize("sketches", [False, True], ids=["norms", "sketch"])
+@pytest.mark.parametrize("record", ["norms", "sketch"])
 @pytest.mark.parametrize("limited", [False, True], ids=["shares", "limits"])
 @pytest.mark.parametrize("case", CASES)
-def test_gated_gradients_equal_the_loop(case: str, *, limited: bool, sketches: bool) -> None:
+def test_gated_gradients_equal_the_loop(case: str, *, limited: bool, record: str) -> None:
     torch.manual_seed(7)
     build, data = CASES[case]
     model = build().double()
@@ -126,7 +126,7 @@ def test_gated_gradients_equal_the_loop(case: str, *, limited: bool, sketches: b
     members = [[value for name, value in known.items() if name.startswith(tuple(group))] for group in groups]
     want, norms = expected(model, x, members, limited=limited)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    gate = open_gate(model, optimizer, table, NAMES, groups=groups, sketches=sketches)
+    gate = open_gate(model, optimizer, table, NAMES, groups=groups, record=record)
     with gate.step(NAMES):
         gate.backward(loss_of(model, x))
         results = [flow.result for flow in gate.machinery.backward._flows]

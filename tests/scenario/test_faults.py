@@ -76,9 +76,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "limits": {"rows": [[1, 0.5]], "norms": [[0.1, 0.2]]},
 }
 RECORDS: dict[str, dict[str, Any]] = {
-    "decisions": {"measure": False},
+    "decisions": {"record": "decisions"},
     "norms": {},
-    "sketch": {"sketches": True},
+    "sketch": {"record": "sketch"},
+    "factors": {"record": "factors"},
 }
 
 

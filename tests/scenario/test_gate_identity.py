@@ -99,8 +99,8 @@ def test_recording_sketches_changes_no_bit(case: str) -> None:
     first = build().eval()
     second = deepcopy(first)
     x, y = data(), torch.randint(0, 4, (B,))
-    for model, sketches in ((first, False), (second, True)):
-        gate = open_gate(model, OPTIMIZERS["momentum"](model), tables([[1.0]]), NAMES, sketches=sketches)
+    for model, record in ((first, "norms"), (second, "sketch")):
+        gate = open_gate(model, OPTIMIZERS["momentum"](model), tables([[1.0]]), NAMES, record=record)
         for _ in range(3):
             with gate.step(NAMES):
                 gate.backward(functional.cross_entropy(model(x), y, reduction="none"))

@@ -103,13 +103,10 @@ def open_gate(
     *,
     groups: Sequence[Sequence[str]] = (("",),),
     log: Memory | None = None,
-    sketches: bool = False,
     **options: Any,
 ) -> Gate:
     """Return a gate that logs into memory."""
     bundle = SimpleNamespace(tables=table, parameters=binding(model, groups), policy_name="test")
-    machinery = assemble(
-        model, optimizer, bundle, Observed(names), Options(record="sketch" if sketches else "norms", **options), None
-    )
+    machinery = assemble(model, optimizer, bundle, Observed(names), Options(**options), None)
     machinery.recorder.log = log
     return Gate(machinery)

@@ -80,7 +80,7 @@ def begin(team: Team, table: Any, make: Callable[..., torch.optim.Optimizer], **
     net, names = Net(), options.pop("names", NAMES)
     run = DistributedDataParallel(net) if team.world > 1 else net
     bundle = SimpleNamespace(tables=table, parameters=binding(net, GROUPS), policy_name="test")
-    asked = Options(record="sketch" if options.pop("sketches", False) else "norms", **options)
+    asked = Options(**options)
     machinery = assemble(run, make(net.parameters()), bundle, Observed(names), asked, None)
     machinery.recorder.log = team.log if team.rank == 0 else None
     return Gate(machinery), run
@@ -167,7 +167,7 @@ def shares_limits_and_budgets(team: Team) -> Found:
 
 
 def sketches(team: Team) -> Found:
-    gate, run = begin(team, tables(ROWS, norms=LIMITS), momentum, sketches=True)
+    gate, run = begin(team, tables(ROWS, norms=LIMITS), momentum, record="sketch")
     for _ in range(2):
         step(team, gate, run, range(8))
     return told(team, gate)

@@ -15,6 +15,7 @@ from support.trials import CLINIC
 from aqpolicy.bundle import load_bundle
 from aqpolicy.cli.main import main
 from aqpolicy.lineage import LineageReader, LineageWriter
+from aqpolicy.lineage.record import ACCOUNTS
 from aqpolicy.lineage.store import run_key
 from aqpolicy.provenance import (
     Credential,
@@ -50,7 +51,7 @@ def session(reader: SigningKey, names: list[str]) -> Session:
 def take_step(writer: LineageWriter, groups: tuple[str, ...], first: int) -> None:
     """Log a step of four rows, those from `first` on; row n is of example e(n % 8), its route ROUTES[n % 2]."""
     step, wide = writer.steps, (1.0,) * len(groups)
-    columns = dict.fromkeys(("residual", "proposed", "factors", "drift", "clip"), wide)
+    columns = dict.fromkeys(("residual", "proposed", "factors", "drift", "clip", *ACCOUNTS), wide)
     rows = [
         replace(row(n % 8), route=ROUTES[n % 2], norms=(float(n + 1), *wide[1:]), exceptions=())
         for n in range(first, first + 4)

@@ -14,6 +14,7 @@ from support.proof_logs import ProofLog
 from aqpolicy.bundle import load_bundle
 from aqpolicy.cli.main import main
 from aqpolicy.lineage import LineageWriter
+from aqpolicy.lineage.record import ACCOUNTS
 from aqpolicy.provenance import Credential, Field, Observation, Session, encode_manifest, example_digest, label_digest
 from aqpolicy.provenance.credential import new_credential, seal_credential
 from aqpolicy.trust import Keyring, SigningKey, digest_text
@@ -78,7 +79,7 @@ def place(tmp_path: Path) -> Path:
         plain = block(step)
         rows = [replace(one, norms=wide, exceptions=((1, 4, 250_000),)) for one in plain.rows]
         shut = (False,) * len(groups)
-        columns = dict.fromkeys(("movement", "residual", "proposed", "factors", "drift", "clip"), wide)
+        columns = dict.fromkeys(("movement", "residual", "proposed", "factors", "drift", "clip", *ACCOUNTS), wide)
         writer.append_step(
             replace(plain, phase="", stage="", rows=tuple(rows), book=replace(plain.book, closed=shut, **columns))
         )

@@ -235,7 +235,7 @@ def test_surprisal_may_be_given_apart_from_the_loss() -> None:
 
 
 def test_sketches_are_of_what_was_admitted() -> None:
-    gate, log, net = run(NAMES, sketches=True)
+    gate, log, net = run(NAMES, record="sketch")
     found = [gate.machinery.plan.decode(row.sketch) for row in rows(log)]
     before = model()
     moved = [before[0].weight - net[0].weight, before[0].bias - net[0].bias]
