@@ -120,7 +120,9 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
             for p, now, then in zip(mover.shadow.parameters, mover.shadow.values, start, strict=True)
         }
         flat = [
-            torch.cat([moved[id(p)].reshape(-1) for p in group.parameters]) if group.parameters else torch.zeros(0)
+            torch.cat([moved[id(p)].reshape(-1) for p in group.parameters])
+            if group.parameters
+            else torch.zeros(0, device="cpu")
             for group in groups
         ]
         return [plan.sketch(group.index, part) if len(part) else part for group, part in zip(groups, flat, strict=True)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isnan
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -38,6 +39,7 @@ from aqpolicy.gate.resume import random_states
 from aqpolicy.gate.routing.backward import Found, Weights, check_loss
 from aqpolicy.gate.routing.leaks import identity
 from aqpolicy.gate.routing.mixing import refuse_mixing
+from aqpolicy.gate.routing.reading import read
 from aqpolicy.gate.view.explanation import Explanation
 
 NORM_NOT_FINITE: Final = -1.0
@@ -312,7 +314,9 @@ class Gate:
         self, current: OpenStep, loss: Tensor, surprisal: Tensor, entropy: Tensor | None
     ) -> tuple[Spending, list[int]]:
         """Return what is left for the visits of this part, those of all ranks, and how many each rank has."""
-        nats = micro_nats(surprisal).masked_fill(~loss.detach().isfinite().cpu(), NOT_FINITE)
+        nats = micro_nats(surprisal)
+        if surprisal is not loss:  # one that is not finite has said so already
+            nats = nats.masked_fill(~loss.detach().isfinite().cpu(), NOT_FINITE)
         doubt = None if entropy is None else micro_nats(entropy, LARGEST_ENTROPY)
         every = self.machinery.ranks.gather((current.part, nats, doubt))
         names = [name for part, _, _ in every for name in part]
@@ -406,7 +410,7 @@ class Gate:
         machinery = self.machinery
         spendings = machinery.accountant.halt([*current.spendings, spending])
         visits = sum(len(one.shares) for one in spendings)
-        norms = torch.zeros(visits, len(machinery.tables.groups), dtype=torch.float64)
+        norms = torch.zeros(visits, len(machinery.tables.groups), dtype=torch.float64, device="cpu")
         sketches, recording = None, machinery.recording
         if recording is not None:
             sketches = recording.encode(
@@ -457,7 +461,7 @@ class Gate:
         found = [parameter.grad for parameter in self.machinery.mover.shadow.parameters]
         held = [one for one in found if one is not None]
         norms = torch._foreach_norm(held) if held else ()  # noqa: SLF001 - one launch for all
-        sizes = iter([float(norm.nan_to_num(-1.0)) for norm in norms])
+        sizes = iter([-1.0 if isnan(size) else size for size in read(norms)])
         return [(identity(one), 0.0 if one is None else next(sizes)) for one in found]
 
     def _drop_gradients(self) -> None:

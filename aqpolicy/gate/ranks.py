@@ -38,7 +38,7 @@ class Ranks:
         Shapes:
             own (n, ...) -> (all, ...).
         """
-        return own if self.world == 1 else torch.cat([torch.as_tensor(part) for part in self.gather(own)])
+        return own if self.world == 1 else torch.cat([torch.as_tensor(part, device="cpu") for part in self.gather(own)])
 
 
 def ranks_of(model: nn.Module) -> tuple[nn.Module, Ranks]:

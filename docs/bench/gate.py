@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from gate.cases import Case, core_cases
+from gate.cases import Case, core_cases, published_weights
 from gate.growth import AXES, DECIDING, along
 from gate.pages import as_text, write_html, write_page
 from gate.reports import tables, unmet
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=_names, help="keys of models, with commas between: mlp, convnet, minilm, ...")
     parser.add_argument("--modes", type=_names, default=list(WAYS), help=f"some of {','.join(WAYS)}")
     parser.add_argument("--parts", type=_names, default=list(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--devices", type=_names, help="cpu, cuda, or both; by default all that there are")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="small batches and two rounds, to see that all works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
@@ -73,7 +74,8 @@ def _measured(args: argparse.Namespace) -> Results:
     families = {case.key: case.family for case in cases}
     results = Results(_facts(args, rounds), {case.key: case.title for case in cases}, dict(families))
     start = time.perf_counter()
-    for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+    torch.backends.cudnn.allow_tf32 = False  # gradients are compared before anything is timed
+    for device in args.devices or ["cpu"] + ["cuda"] * torch.cuda.is_available():
         settings = Settings(rounds, args.modes, device, args.threads, args.quick)
         for name, cells in _parts(cases, args.parts, settings):
             results.cells += cells
@@ -104,6 +106,7 @@ def _facts(args: argparse.Namespace, rounds: int) -> dict[str, str]:
         **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
         "python": platform.python_version(),
         **{package: _version(package) for package in PACKAGES},
+        "minilm": "published weights" if published_weights() else "weights of chance",
         "rounds": f"{rounds}, fewer where a step takes a second",
         "quick": "yes" if args.quick else "no",
     }

@@ -99,7 +99,9 @@ class _Spoil(torch.autograd.Function):
 
 
 def batch() -> Tensor:
-    return torch.randn(B, 3, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return torch.randn(
+        B, 3, 4, generator=torch.Generator(torch.get_default_device()).manual_seed(3), dtype=torch.float64
+    )
 
 
 def losses(out: Tensor, y: Tensor = Y) -> Tensor:

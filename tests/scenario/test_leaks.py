@@ -53,8 +53,9 @@ class Net(nn.Module):
 
 
 def data(secret: int) -> Tensor:
-    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    x[3] = torch.randn(3, generator=torch.Generator().manual_seed(100 + secret), dtype=torch.float64)
+    dice = torch.Generator(torch.get_default_device())
+    x = torch.randn(4, 3, generator=dice.manual_seed(1), dtype=torch.float64)
+    x[3] = torch.randn(3, generator=dice.manual_seed(100 + secret), dtype=torch.float64)
     return x
 
 

@@ -46,7 +46,7 @@ class Net(nn.Module):
 
 
 def data(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(1)
     x = torch.randn(8, 5, generator=generator, dtype=dtype)
     return x, torch.randint(0, 3, (8,), generator=generator)
 

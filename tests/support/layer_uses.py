@@ -75,7 +75,7 @@ def settled(module: nn.Module, x: Tensor) -> nn.Module:
 def catalogue() -> dict[str, tuple[nn.Module, Tensor]]:
     """Return a layer of every type, small, with an input for it."""
     torch.manual_seed(11)
-    generator = torch.Generator().manual_seed(11)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(11)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)

@@ -48,7 +48,7 @@ class Operated:
         """Fill the gradients; shares are (b, groups)."""
         examples = len(shares)
         route = torch.arange(examples) if self.limited else torch.zeros(examples, dtype=torch.long)
-        weights = Weights((shares * MICRO).round().long(), route, float(examples))
+        weights = Weights((shares * MICRO).round().long().cpu(), route.cpu(), float(examples))
         self.backward.open(examples, segments)
         try:
             self.norms = self.backward.run(loss_of(self.model), weights).norms

@@ -75,7 +75,7 @@ class BatchClassifier:
             columns (n,) each, of int64, no more than there are attributes; the result (n,) of int32.
         """
         if not columns:
-            return torch.zeros(examples, dtype=torch.int32)
+            return torch.zeros(examples, dtype=torch.int32, device="cpu")
         blocks = zip(*(torch.split(column, BLOCK) for column in columns), strict=True)
         return torch.cat([self._block(block) for block in blocks])
 
@@ -92,7 +92,7 @@ class BatchClassifier:
         return self._transitions[position].index_select(0, state + step)
 
     def _block(self, columns: Sequence[Tensor]) -> Tensor:
-        state = torch.zeros(len(columns[0]), dtype=torch.int32)
+        state = torch.zeros(len(columns[0]), dtype=torch.int32, device="cpu")
         for position, column in enumerate(columns):
             state = self.advance(position, state, column)
         return state
@@ -114,8 +114,8 @@ class _Classes:
         edges = range(self._below, self._above + 1, width)
         first = [bisect_right(cuts, edge) for edge in edges]
         inside = [cuts[at : bisect_left(cuts, edge + width)] for at, edge in zip(first, edges, strict=True)]
-        self._first = torch.tensor(first, dtype=torch.int32)
-        self._cuts = [torch.tensor(level) for level in zip_longest(*inside, fillvalue=_NEVER)]
+        self._first = torch.tensor(first, dtype=torch.int32, device="cpu")
+        self._cuts = [torch.tensor(level, device="cpu") for level in zip_longest(*inside, fillvalue=_NEVER)]
         self._starts = cuts
 
     def __call__(self, column: Tensor) -> Tensor:
@@ -143,11 +143,13 @@ def _machine(tables: Tables) -> list[Tensor]:
         classes = (_LOST, *table.vectors, _LOST)  # below all intervals, the intervals, above them
         known: dict[int | None, int] = {_LOST: 0}
         met = (_meet(state, vector) for state in states for vector in classes)
-        layers.append(torch.tensor([known.setdefault(state, len(known)) for state in met], dtype=torch.int32))
+        layers.append(
+            torch.tensor([known.setdefault(state, len(known)) for state in met], dtype=torch.int32, device="cpu")
+        )
         states = list(known)
     rows = [ERROR_ROW if state is None else tables.row_of_vector.get(state, ERROR_ROW) for state in states]
     inner = [layer * width for layer, width in zip(layers, widths[1:], strict=False)]
-    return [*inner, torch.tensor(rows, dtype=torch.int32)[layers[-1]]]
+    return [*inner, torch.tensor(rows, dtype=torch.int32, device="cpu")[layers[-1]]]
 
 
 def _meet(state: int | None, vector: int | None) -> int | None:

@@ -102,4 +102,4 @@ def _read(manifest: Observations, tables: list[AttributeTable]) -> list[Tensor]:
         attributes = manifest.attributes(index)
         for column, table in zip(columns, tables, strict=True):
             column.append(code(table, attributes.get(table.name)))
-    return [torch.tensor(column, dtype=torch.int64) for column in columns]
+    return [torch.tensor(column, dtype=torch.int64, device="cpu") for column in columns]

@@ -54,8 +54,8 @@ class Decisions:
         """Look up the examples of a step, in order."""
         found = [self._seen.get(name) or self._look_up(name) for name in example_ids]
         keys, index, refused = zip(*found, strict=True) if found else ((), (), ())
-        numbers = torch.tensor(index, dtype=torch.int64)
-        return Scheduled(keys, tuple(example_ids), numbers, torch.tensor(refused, dtype=torch.bool))
+        numbers = torch.tensor(index, dtype=torch.int64, device="cpu")
+        return Scheduled(keys, tuple(example_ids), numbers, torch.tensor(refused, dtype=torch.bool, device="cpu"))
 
     def decide(self, scheduled: Scheduled, state: RunState, surprisal: Tensor, entropy: Tensor | None) -> Batch:
         """Return what the tables say about every visit, in the present state of the run.
@@ -106,4 +106,4 @@ def _matrix(rows: Sequence[Sequence[int]], columns: int) -> Tensor:
     """
     if any(not 0 <= share <= LARGEST_SHARE for row in rows for share in row):
         raise BundleError("the bundle holds a share outside 0 to 100")
-    return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), columns)
+    return torch.tensor(rows, dtype=torch.int64, device="cpu").reshape(len(rows), columns)

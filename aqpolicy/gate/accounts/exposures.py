@@ -12,8 +12,8 @@ class Exposures:
     def __init__(self, limit: int, examples: int) -> None:
         """Start with nothing shown."""
         self._limit, self._nowhere = limit, examples
-        self._booked = torch.zeros(examples + 1, dtype=torch.int64)
-        self._open = torch.zeros(examples + 1, dtype=torch.int64)
+        self._booked = torch.zeros(examples + 1, dtype=torch.int64, device="cpu")
+        self._open = torch.zeros(examples + 1, dtype=torch.int64, device="cpu")
         """Drafts of this step in its parts so far."""
         self._touched: list[Tensor] = []
 
@@ -60,6 +60,6 @@ class Exposures:
 def _earlier(who: Tensor) -> Tensor:
     """Return how many earlier visits in this list are of the same example."""
     order = who.argsort(stable=True)
-    ranked, place = who.index_select(0, order), torch.arange(len(who))
+    ranked, place = who.index_select(0, order), torch.arange(len(who), device="cpu")
     first = torch.searchsorted(ranked, ranked)
     return torch.empty_like(who).index_copy_(0, order, place - first)

@@ -41,7 +41,9 @@ class Ledger:
         self._covers = self._coverage > 0
         self._windows = [_windows(budget) for budget in self.budgets]
         self._bounded = any(budget.per_update != NO_LIMIT for budget in self.budgets)
-        self._per_update = torch.tensor([_per_update(budget) for budget in self.budgets], dtype=torch.int64)
+        self._per_update = torch.tensor(
+            [_per_update(budget) for budget in self.budgets], dtype=torch.int64, device="cpu"
+        )
         self._drafted = [0] * len(self.budgets)
         """Charges of this step's drafts so far."""
 

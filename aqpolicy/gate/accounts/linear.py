@@ -40,7 +40,7 @@ class LinearLimits:
         most = max((len(row.linear) for row in tables.rows), default=0)
         terms = [[self._term(*term) for term in row.linear] for row in tables.rows]
         padded = [row + [_NO_TERM] * (most - len(row)) for row in terms]
-        self._terms = torch.tensor(padded, dtype=torch.int64).reshape(len(terms), most, len(_NO_TERM))
+        self._terms = torch.tensor(padded, dtype=torch.int64, device="cpu").reshape(len(terms), most, len(_NO_TERM))
 
     def __bool__(self) -> bool:
         """Say whether any row has a linear limit."""

@@ -98,7 +98,7 @@ class Closures:
                     yield limit.obligation, group
 
     def _close(self) -> None:
-        often = torch.zeros(len(self._asked), self._groups, dtype=torch.bool)
+        often = torch.zeros(len(self._asked), self._groups, dtype=torch.bool, device="cpu")
         for obligation, group in self._full:
             often[:, group] |= self._asked[:, obligation] > 0
         held = (self._asked[:, sorted(self.held)] > 0).any(1, keepdim=True).expand(-1, self._groups)
@@ -128,7 +128,7 @@ class Deferrals:
 
     def __init__(self, tables: Tables) -> None:
         """Start with nobody waiting."""
-        self._waits = torch.tensor([row.effect == "defer" for row in tables.rows])
+        self._waits = torch.tensor([row.effect == "defer" for row in tables.rows], device="cpu")
         self._pending = [row.obligations if row.effect == "defer" else () for row in tables.rows]
         self._epochs = [_number(one, "epochs") if one.kind == "defer" else 0 for one in tables.obligations]
         self._ever = bool(self._waits.any())
@@ -148,7 +148,9 @@ class Deferrals:
         if not (self.since or self._open or bool(waits.any())):
             return batch, waits
         visits = zip(batch.scheduled.index.tolist(), batch.route.tolist(), strict=True)
-        expired = torch.tensor([self._expires(index, route, epoch) for index, route in visits], dtype=torch.bool)
+        expired = torch.tensor(
+            [self._expires(index, route, epoch) for index, route in visits], dtype=torch.bool, device="cpu"
+        )
         late = (expired & (batch.surprisal != NOT_FINITE)).unsqueeze(1)
         reasons = batch.reasons.masked_fill(late, int(Reason.DEFERRAL_EXPIRED))
         return replace(batch, reasons=reasons), waits & ~expired
@@ -204,4 +206,4 @@ def _number(obligation: ObligationTable, name: str) -> int:
 def _asked(tables: Tables, numbers: Sequence[int]) -> Tensor:
     """Return which row asks for which of some obligations, as 0 and 1, shape (rows, k)."""
     asked = [[int(number in row.obligations) for number in numbers] for row in tables.rows]
-    return torch.tensor(asked, dtype=torch.int64).reshape(len(tables.rows), len(numbers))
+    return torch.tensor(asked, dtype=torch.int64, device="cpu").reshape(len(tables.rows), len(numbers))

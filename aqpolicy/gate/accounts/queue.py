@@ -45,7 +45,7 @@ class Queue:
         """Start with nobody waiting."""
         self._budgets = {budget.name: budget for budget in tables.budgets}
         self._rows = tables.rows
-        self._defers = torch.tensor([row.effect == "defer" for row in tables.rows])
+        self._defers = torch.tensor([row.effect == "defer" for row in tables.rows], device="cpu")
         self._ever = bool(self._defers.any()) or any(budget.on_exhaust == "defer" for budget in tables.budgets)
         self._waiting: dict[int, Waiting] = {}
 
@@ -68,8 +68,8 @@ class Queue:
         """Return who need not wait any more in the present state of the run, as far as the last visit tells."""
         by_row = [one for one in self.waiting if not one.budgets]
         scheduled = decisions.schedule([one.example for one in by_row])
-        surprisal = torch.tensor([one.surprisal for one in by_row], dtype=torch.int64)
-        entropy = torch.tensor([one.entropy for one in by_row], dtype=torch.int64)
+        surprisal = torch.tensor([one.surprisal for one in by_row], dtype=torch.int64, device="cpu")
+        entropy = torch.tensor([one.entropy for one in by_row], dtype=torch.int64, device="cpu")
         route = decisions.decide(scheduled, state, surprisal, entropy).route
         still = {one.index for one, waits in zip(by_row, self._defers[route].tolist(), strict=True) if waits}
         still |= {one.index for one in self.waiting if one.budgets and not self._has_room(one, state)}

@@ -38,7 +38,7 @@ def _once(tables: Tables, manifest: Observations) -> Routes:
     classify, names = Classifier(tables), [table.name for table in tables.attributes]
     every = (manifest.attributes(index) for index in range(manifest.size))
     found = [ERROR_ROW, *(classify([attributes.get(name) for name in names]) for attributes in every)]
-    known = torch.tensor(found)
+    known = torch.tensor(found, device="cpu")
     return lambda sight: known.index_select(0, sight.slot)
 
 
@@ -72,6 +72,6 @@ def _one_by_one(tables: Tables, manifest: Observations) -> Routes:
             signed = manifest.attributes(slot - 1)
             values = [(run if table.origin == "run" else signed).get(table.name) for table in attributes]
             found.append(classify(values))
-        return torch.tensor(found)
+        return torch.tensor(found, device="cpu")
 
     return find

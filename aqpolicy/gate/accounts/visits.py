@@ -111,7 +111,7 @@ class Spending:
 
 def coverage(tables: Tables) -> Tensor:
     """Return which budget covers which group, as 0 and 1, shape (budgets, g)."""
-    found = torch.zeros(len(tables.budgets), len(tables.groups), dtype=torch.int64)
+    found = torch.zeros(len(tables.budgets), len(tables.groups), dtype=torch.int64, device="cpu")
     for number, budget in enumerate(tables.budgets):
         found[number, list(budget.groups)] = 1
     return found

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from aqpolicy.errors import IllegalTrainingSetupError, UngovernedParameterError
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.gate.routing.leaks import identity
+from aqpolicy.gate.routing.reading import all_equal
 
 
 class Shadow:
@@ -38,14 +39,14 @@ class Shadow:
         Raises:
             IllegalTrainingSetupError: One did; it is named.
         """
-        for name, parameter, version, value in zip(
-            self.names, self.parameters, self._versions, self.values, strict=True
-        ):
-            if identity(parameter) != version or (values and not torch.equal(parameter, value)):
-                raise IllegalTrainingSetupError(
-                    f"parameter `{name}` was changed outside the gate's step; load weights before attaching, and "
-                    "evaluate averaged weights on a copy of the model"
-                )
+        edited = [identity(one) != version for one, version in zip(self.parameters, self._versions, strict=True)]
+        if values and not any(edited) and not all_equal([one.detach() for one in self.parameters], self.values):
+            edited = [not torch.equal(one, value) for one, value in zip(self.parameters, self.values, strict=True)]
+        if any(edited):
+            raise IllegalTrainingSetupError(
+                f"parameter `{self.names[edited.index(True)]}` was changed outside the gate's step; load weights "
+                "before attaching, and evaluate averaged weights on a copy of the model"
+            )
 
     def deltas(self) -> list[Tensor]:
         """Return how far each parameter moved."""

@@ -92,7 +92,7 @@ class DriftMeter:
 
     def _of_all(self, entropy: Callable[[Tensor], Tensor]) -> tuple[float, ...]:
         found = self._represent()
-        zero = torch.zeros((), dtype=torch.float64)
+        zero = torch.zeros((), dtype=torch.float64, device="cpu")
         values = [entropy(_gram(found[group])).cpu() if group in found else zero for group in range(self._groups)]
         numbers = torch.stack(values).tolist() if values else []
         for group, number in enumerate(numbers):

@@ -23,6 +23,7 @@ from aqpolicy.gate.motion.settle import Ruling
 from aqpolicy.gate.motion.tables import EmbeddingTables, touched_rows
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.gate.routing.leaks import identity
+from aqpolicy.gate.routing.reading import largest, read
 
 
 class Mover:
@@ -205,8 +206,10 @@ class Mover:
         return [identity(parameter.grad) for parameter in self.shadow.parameters]
 
     def _refuse_closed_movement(self, gradients: Sequence[Tensor | None], deltas: Sequence[Tensor]) -> None:
+        still = [number for number, gradient in enumerate(gradients) if gradient is None]
+        moved = {number for number, size in zip(still, read(largest([deltas[n] for n in still])), strict=True) if size}
         for group, members in zip(self.groups, self._members, strict=True):
-            if any(gradients[number] is None and bool(deltas[number].any()) for number in members):
+            if not moved.isdisjoint(members):
                 raise IllegalTrainingSetupError(f"the optimizer moved group `{group.name}` although it was closed")
 
 

@@ -95,15 +95,15 @@ class Admission:
     """What a group may take from each example of a part.
 
     Shapes:
-        shares (b,), limits (b,): floats; a limit of infinity is none.
+        shares (b,), limits (b,): floats; a limit of infinity is none. keep (n,): integers.
     """
 
     shares: Tensor
     limits: Tensor | None
+    keep: Tensor | None
+    """Which examples may take something; None where all may."""
     whole: bool
     """Every example may take all, without a limit."""
-    some: bool
-    """Some example may take nothing."""
     measure: bool
     """Norms are asked for, whether or not a limit needs them."""
     denominator: float

@@ -135,6 +135,7 @@ class Backward:
         shares = weights.shares.numpy()
         least = shares.min(0, initial=MICRO)
         whole, some = (least == shares.max(0, initial=MICRO)).tolist(), (least == 0).tolist()
+        keep = [self._kept(shares[:, number], loss.device) if part else None for number, part in enumerate(some)]
         columns = self._columns(shares.T / MICRO, loss.device)
         limits, limited = columns, [False] * len(self.groups)
         if self._limits is not None:
@@ -145,8 +146,8 @@ class Backward:
             flow.admission = Admission(
                 columns[number],
                 limits[number] if limited[number] else None,
+                keep[number],
                 whole=whole[number] and not limited[number],
-                some=some[number],
                 measure=self._measure,
                 denominator=weights.denominator,
                 scale=weights.scale,
@@ -159,8 +160,12 @@ class Backward:
             values (g, b).
         """
         made = torch.from_numpy(np.ascontiguousarray(values))
-        rows = {kind: made.to(device, kind).unbind() for kind in {*self._precisions}}
+        rows = {kind: made.to(device, kind, non_blocking=True).unbind() for kind in {*self._precisions}}
         return [rows[kind][number] for number, kind in enumerate(self._precisions)]
+
+    @staticmethod
+    def _kept(shares: npt.NDArray[np.int64], device: torch.device) -> Tensor:
+        return torch.from_numpy(shares.nonzero()[0]).to(device, non_blocking=True)
 
     def _probe(self, loss: Tensor) -> None:
         """Differentiate the last example's loss alone, then the first's; neither may touch another example's rows.
@@ -200,7 +205,9 @@ class Backward:
         if found is not None and len(columns) == len(results):
             norms = found
         else:
-            norms = torch.full((examples, len(results)), 0.0 if self._measure else NOT_MEASURED, dtype=torch.float64)
+            norms = torch.full(
+                (examples, len(results)), 0.0 if self._measure else NOT_MEASURED, dtype=torch.float64, device="cpu"
+            )
             if found is not None:
                 norms[:, list(columns)] = found
         if self._plan is None:

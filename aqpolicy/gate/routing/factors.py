@@ -94,7 +94,7 @@ class FactorPlan:
 
     def empty(self, group: int, examples: int) -> Factored:
         """Return the record of a group that no example reached."""
-        return Factored(torch.zeros(examples), tuple(Piece(NOTHING) for _ in range(self.counts[group])))
+        return Factored(torch.zeros(examples, device="cpu"), tuple(Piece(NOTHING) for _ in range(self.counts[group])))
 
     def encode(self, found: Sequence[Factored], world: int = 1) -> list[bytes]:
         """Return one record per example.

@@ -21,6 +21,7 @@ from torch import Tensor
 from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission, Arrival, Flushed, Maker, Total
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.gate.routing.layers.rule import joined, parameter_sizes
+from aqpolicy.gate.routing.reading import read
 from aqpolicy.gate.routing.sharing import Sharing
 
 SCRATCH_BYTES: Final = 16 * 1024 * 1024
@@ -32,17 +33,16 @@ def flush(
 ) -> tuple[Total, Flushed]:
     """Return the gated gradients of a group, by parameter, and what was found."""
     if maker is None and admission.limits is None and not admission.measure:
-        gradients = combine(arrivals, admission.shares, native=admission.whole, some=admission.some)
+        gradients = combine(arrivals, admission.shares, native=admission.whole, keep=admission.keep)
         if _all_finite(gradients):
             return gradients, Flushed(None, admission.shares)
     if admission.whole:
-        result, _ = measure(arrivals, group, admission, maker)
         # Nothing is cut and nothing left out, unless a norm is not finite.
-        finite = bool(result.factors.all())
-        return combine(arrivals, result.factors, native=finite or None, some=not finite), result
+        result, _ = measure(arrivals, group, admission, maker)
+        return combine_measured(arrivals, result.factors), result
     result, summed = measure(arrivals, group, admission, maker, add=True)
     rest = [arrival for arrival in arrivals if not summed.keys() >= _keys(arrival)] if summed else arrivals
-    return summed | combine(rest, result.factors), result
+    return summed | combine_measured(rest, result.factors), result
 
 
 def flush_tied(
@@ -64,7 +64,7 @@ def flush_tied(
     for sharing in dict.fromkeys(owners.values()):
         factors = torch.stack([results[number].factors for number in sharing]).amin(0)
         shared = {key for key, holders in owners.items() if holders == sharing}
-        gradients |= combine(_only(arrivals, shared), factors)
+        gradients |= combine_measured(_only(arrivals, shared), factors)
     return gradients, results
 
 
@@ -72,8 +72,8 @@ def measure(
     arrivals: Sequence[Arrival], group: Group, admission: Admission, maker: Maker | None, *, add: bool = False
 ) -> tuple[Flushed, Total]:
     """Return norms, factors and records, and with `add` the weighted sum of what had to be made for them."""
-    if admission.some and not admission.measure and maker is None:
-        return _measure_admitted(arrivals, group, admission, add=add)
+    if admission.keep is not None and not admission.measure and maker is None:
+        return _measure_admitted(arrivals, group, admission, admission.keep, add=add)
     sharing = Sharing([arrival.major() for arrival in arrivals])
     making = None if maker is None else maker.begin(sharing, group)
     norms, factors, total = [], [], Total()
@@ -98,16 +98,15 @@ def measure(
 
 
 def _measure_admitted(
-    arrivals: Sequence[Arrival], group: Group, admission: Admission, *, add: bool
+    arrivals: Sequence[Arrival], group: Group, admission: Admission, keep: Tensor, *, add: bool
 ) -> tuple[Flushed, Total]:
     """Measure only the examples that are let in; a limit needs no other norm."""
-    keep = admission.shares.nonzero().squeeze(1)
     norms = torch.full_like(admission.shares, NOT_MEASURED)
     if keep.numel() == 0:
         return Flushed(norms, admission.shares), {}
     limits = None if admission.limits is None else admission.limits[keep]
     some = [Arrival(a.held, a.use.rows(keep)) for a in (arrival.major() for arrival in arrivals)]
-    let_in = replace(admission, shares=admission.shares[keep], limits=limits, some=False)
+    let_in = replace(admission, shares=admission.shares[keep], limits=limits, keep=None)
     found, total = measure(some, group, let_in, None, add=add)
     factors = admission.shares.index_copy(0, keep, found.factors)
     if found.norms is not None:
@@ -115,29 +114,34 @@ def _measure_admitted(
     return Flushed(norms, factors), total
 
 
-def combine(arrivals: Sequence[Arrival], factors: Tensor, *, native: bool | None = None, some: bool = True) -> Total:
+def combine_measured(arrivals: Sequence[Arrival], factors: Tensor) -> Total:
+    """Return the same where only the device knows the factors: they are read once.
+
+    Shapes:
+        factors (b,).
+    """
+    if not arrivals:
+        return {}
+    native, keep = _read(factors)
+    return combine(arrivals, factors, native=native, keep=keep)
+
+
+def combine(arrivals: Sequence[Arrival], factors: Tensor, *, native: bool, keep: Tensor | None) -> Total:
     """Return the sum over examples of factor times gradient, by parameter; nothing where all factors are 0.
 
     Args:
         arrivals: The uses.
         factors: One per example.
-        native: Whether all factors but those of 0 are 1, where that is known.
-        some: Whether any factor may be 0.
+        native: Whether all factors but those of 0 are 1.
+        keep: Which examples have a factor other than 0; None where all have.
 
     Shapes:
-        factors (b,).
+        factors (b,), keep (n,).
     """
     total: Total = {}
-    keep, kept = None, factors
-    if some or native is None:
-        values = factors.cpu().numpy()  # a copy at most, where each question to the device would wait for it
-        if native is None:
-            native = bool(((values == 1) | (values == 0)).all())
-        if some and not values.all():
-            keep = factors.nonzero().squeeze(1)
-            if keep.numel() == 0:
-                return total
-            kept = factors.index_select(0, keep)
+    if keep is not None and keep.numel() == 0:
+        return total
+    kept = factors if keep is None else factors.index_select(0, keep)
     for arrival in arrivals:
         if native and keep is None:
             use = arrival.native()
@@ -175,13 +179,12 @@ def _runs(dense: Sequence[Arrival], examples: int) -> Iterator[tuple[int, int, T
 
 def _add(total: Total, own: Total, factors: Tensor) -> None:
     """Add the weighted gradients of a run of examples; those of factor 0 are left out."""
-    keep = factors.nonzero().squeeze(1)
-    if keep.numel() == 0:
+    _, keep = _read(factors)
+    if keep is not None and keep.numel() == 0:
         return
-    some = keep.numel() < factors.numel()
-    kept = factors.index_select(0, keep) if some else factors
+    kept = factors if keep is None else factors.index_select(0, keep)
     for key, gradient in own.items():
-        rows = gradient.index_select(0, keep) if some else gradient
+        rows = gradient if keep is None else gradient.index_select(0, keep)
         before, flat, weights = total.get(key), rows.reshape(len(kept), -1), kept.to(rows.dtype)
         if before is None:
             total[key] = (weights @ flat).view(gradient.shape[1:])
@@ -189,9 +192,22 @@ def _add(total: Total, own: Total, factors: Tensor) -> None:
             before.view(-1).addmv_(flat.t(), weights)
 
 
+def _read(factors: Tensor) -> tuple[bool, Tensor | None]:
+    """Return whether all factors but those of 0 are 1, and which are not 0; None where none is.
+
+    Shapes:
+        factors (b,) -> (n,).
+    """
+    values = factors.cpu().numpy()  # a copy at most, where each question to the device would wait for it
+    native = bool(((values == 1) | (values == 0)).all())
+    if values.all():
+        return native, None
+    return native, torch.from_numpy(values.nonzero()[0]).to(factors.device, non_blocking=True)
+
+
 def _all_finite(gradients: Total) -> bool:
     """Return whether all gradients are finite; one that overflows when it is summed up may pass for one that is not."""
-    return all(isfinite(gradient.sum().item()) for gradient in gradients.values())
+    return all(map(isfinite, read([gradient.sum() for gradient in gradients.values()])))
 
 
 def _keys(arrival: Arrival) -> set[int]:

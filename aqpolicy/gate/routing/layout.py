@@ -69,7 +69,7 @@ class Place:
         if self.kind == "shared":
             raise IllegalTrainingSetupError("a tensor that all examples share has no factor per example; expand it")
         segments = self.layout.owners
-        each = torch.where(segments >= 0, factors[segments.clamp_min(0)], torch.zeros((), dtype=factors.dtype))
+        each = torch.where(segments >= 0, factors[segments.clamp_min(0)], 0.0)
         rest = like.dim() - (2 if self._in_rows(like) else 1)
         return (each if self._in_rows(like) else each.reshape(-1)).view(
             *(each.shape if self._in_rows(like) else (-1,)), *[1] * rest

@@ -68,7 +68,7 @@ class Signs:
         known = self._made.get(key)
         if known is None:
             drawn = hashlib.shake_256(self.name.encode()).digest(-(-self.count // 8))
-            bits = torch.frombuffer(bytearray(drawn), dtype=torch.uint8).unsqueeze(1) >> torch.arange(8)
+            bits = torch.frombuffer(bytearray(drawn), dtype=torch.uint8).unsqueeze(1) >> torch.arange(8, device="cpu")
             signs = (bits & 1).flatten()[: self.count].to(torch.int8) * 2 - 1
             known = self._made[key] = signs.to(tensor.device, tensor.dtype)
         return known
@@ -115,5 +115,5 @@ def _folded(values: Tensor, signs: Tensor, width: int, out: Tensor | None = None
 
 @lru_cache(maxsize=32)
 def _waves(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    waves: Tensor = torch.fft.rfft(torch.eye(width, dtype=torch.float64))
+    waves: Tensor = torch.fft.rfft(torch.eye(width, dtype=torch.float64, device="cpu"))
     return waves.to(device, dtype.to_complex())

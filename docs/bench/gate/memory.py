@@ -36,6 +36,9 @@ Peak = tuple[float, float] | str
 
 def peaks(case: Case, keys: Sequence[str], device: str, *, threads: int, quick: bool) -> Iterator[tuple[str, Peak]]:
     """Return the peaks of every way to make a step."""
+    if device == "cuda":  # torch counts what each step takes of a GPU, so that one process will do
+        yield from ((key, _found(case, case.model(), key, device)) for key in keys)
+        return
     command = [sys.executable, "-m", "gate.memory", case.key, device, str(threads), str(int(quick)), *keys]
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(THRESHOLD)}
     with subprocess.Popen(  # noqa: S603 - our own words
@@ -72,10 +75,14 @@ def main(arguments: Sequence[str]) -> None:
 
 def _measure(send: Connection, threads: int, what: tuple[Case, torch.nn.Module, str, str]) -> None:
     torch.set_num_threads(threads)
+    send.send(_found(*what))
+
+
+def _found(case: Case, model: torch.nn.Module, way: str, device: str) -> Peak:
     try:
-        send.send(_peak(*what))
+        return _peak(case, model, way, device)
     except Exception as error:  # noqa: BLE001 - what goes wrong is the result
-        send.send(first_line(error))
+        return first_line(error)
 
 
 def _peak(case: Case, model: torch.nn.Module, way: str, device: str) -> Peak:

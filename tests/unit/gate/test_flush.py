@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aqpolicy.gate.routing import flush as flushing
 from aqpolicy.gate.routing.arrival import Admission, Arrival
-from aqpolicy.gate.routing.flush import combine, flush, flush_tied, measure
+from aqpolicy.gate.routing.flush import combine_measured, flush, flush_tied, measure
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.gate.routing.layers import Use, rule_for
 from aqpolicy.gate.routing.sketch import SketchPlan
@@ -51,7 +51,8 @@ def group_of(*layers: nn.Module, index: int = 0) -> Group:
 
 def admitted(shares: Tensor = SHARES, limits: Tensor | None = None, *, norms: bool = True) -> Admission:
     whole = limits is None and bool((shares == 1).all())
-    return Admission(shares, limits, whole=whole, some=not bool(shares.all()), measure=norms, denominator=1.0)
+    keep = None if bool(shares.all()) else shares.nonzero().squeeze(1)
+    return Admission(shares, limits, keep, whole=whole, measure=norms, denominator=1.0)
 
 
 def summed(seen: Sequence[Seen]) -> dict[int, Tensor]:
@@ -232,7 +233,7 @@ def test_uses_of_one_layer_add_up_before_they_are_measured() -> None:
 
 def test_nothing_is_combined_of_nothing() -> None:
     seen = LAYERS["matrix"]()
-    assert combine([one.arrival for one in seen], torch.zeros(B, dtype=torch.float64)) == {}
+    assert combine_measured([one.arrival for one in seen], torch.zeros(B, dtype=torch.float64)) == {}
 
 
 # ---- sketches
