@@ -9,8 +9,12 @@ SEED ?= 0
 FUZZ ?= 20000
 PIP   = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt
 
+GPU_TESTS := tests/unit/gate/test_cuda.py tests/unit/gate/test_flush.py tests/unit/gate/operations \
+  tests/differential/test_gate_against_loop.py tests/differential/test_operations_against_loop.py \
+  tests/scenario/test_gate_identity.py tests/scenario/test_leaks.py tests/scenario/test_faults.py
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long fuzz night fine-tune lint format grammar bench bench-gate bench-language bench-lineage docs clean
+.PHONY: help demo test test-fast test-long test-gpu fuzz night fine-tune lint format grammar bench bench-gate bench-language bench-lineage docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +49,9 @@ test-long: $(VENV)/.test  ## power cuts and killed processes by the hundred; ten
 
 test-fast: $(VENV)/.test  ## all but the slow tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow and not long'
+
+test-gpu:  ## on a machine with a GPU, in an environment of its own: the gate's exactness, leaks and faults there
+	@$(PY) -m pytest -q --device cuda $(GPU_TESTS)
 
 fuzz: $(VENV)/.test  ## bytes that are nearly right, FUZZ= of them, for every decoder (SEED=)
 	@OMP_NUM_THREADS=1 AQPOLICY_FUZZ=$(FUZZ) AQPOLICY_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/fuzz

@@ -135,7 +135,7 @@ def assert_equals_loop(
                 got = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                 assert (got - total[name]).norm() <= tolerance * max(float(total[name].norm()), 1e-9), name
         if limits is not None:
-            assert torch.allclose(operated.norms, norms, rtol=tolerance * 10, atol=1e-12)
+            assert torch.allclose(operated.norms, norms.cpu(), rtol=tolerance * 10, atol=1e-12)
     model.zero_grad()
     plain.backward(torch.ones_like(plain) / examples)
     want = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}

@@ -13,19 +13,15 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
-from typing import Final
 
 import torch
 from torch import Tensor
 
 from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission, Arrival, Flushed, Maker, Total
 from aqpolicy.gate.routing.groups import Group
-from aqpolicy.gate.routing.layers.rule import joined, parameter_sizes
+from aqpolicy.gate.routing.layers.rule import joined, parameter_sizes, scratch
 from aqpolicy.gate.routing.reading import read
 from aqpolicy.gate.routing.sharing import Sharing
-
-SCRATCH_BYTES: Final = 16 * 1024 * 1024
-"""Most memory that the per-example gradients of a group may take at once, but for a single example's."""
 
 
 def flush(
@@ -164,7 +160,7 @@ def _runs(dense: Sequence[Arrival], examples: int) -> Iterator[tuple[int, int, T
         yield 0, examples, {}
         return
     size = sum(sum(parameter_sizes(arrival.use)) * max(4, arrival.use.e.element_size()) for arrival in dense)
-    step = max(1, SCRATCH_BYTES // max(1, size))
+    step = max(1, scratch(dense[0].use.e.device) // max(1, size))
     for start in range(0, examples, step):
         stop = min(examples, start + step)
         own: Total = {}

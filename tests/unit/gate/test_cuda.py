@@ -113,4 +113,4 @@ def waits(deep: int, record: str) -> int:
 def test_a_step_waits_a_few_times_per_group(record: str, most: int) -> None:
     few, many = waits(2, record), waits(6, record)
     assert many - few <= 3 * 4 * most, "steps, groups"
-    assert few <= 3 * (12 + 3 * most)
+    assert few <= 3 * (16 + 3 * most)

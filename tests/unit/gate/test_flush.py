@@ -14,6 +14,7 @@ from aqpolicy.gate.routing.arrival import Admission, Arrival
 from aqpolicy.gate.routing.flush import combine_measured, flush, flush_tied, measure
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.gate.routing.layers import Use, rule_for
+from aqpolicy.gate.routing.layers.rule import SCRATCH_BYTES
 from aqpolicy.gate.routing.sketch import SketchPlan
 
 B = 7
@@ -97,14 +98,14 @@ def _same_random_numbers() -> None:
     torch.manual_seed(11)
 
 
-@pytest.mark.parametrize("room", [1, 200, 1000, flushing.SCRATCH_BYTES])
+@pytest.mark.parametrize("room", [1, 200, 1000, SCRATCH_BYTES])
 @pytest.mark.parametrize("limited", [False, True])
 @pytest.mark.parametrize("sketched", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
 def test_chunks_of_examples_add_up_to_the_whole(
     name: str, limited: bool, sketched: bool, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flushing, "SCRATCH_BYTES", room)
+    monkeypatch.setattr(flushing, "scratch", lambda _: room)
     seen = LAYERS[name]()
     own = summed(seen)
     norms = norms_of(own)
@@ -124,7 +125,7 @@ def test_chunks_of_examples_add_up_to_the_whole(
 
 def test_memory_is_bounded_by_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = used(nn.LayerNorm(4).double(), 5, 4)
-    monkeypatch.setattr(flushing, "SCRATCH_BYTES", 3 * 8 * 8)  # three examples of eight numbers
+    monkeypatch.setattr(flushing, "scratch", lambda _: 3 * 8 * 8)  # three examples of eight numbers
     rule, sizes = type(seen.arrival.use.rule), []
     plain = rule.per_sample
 

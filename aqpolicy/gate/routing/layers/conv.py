@@ -6,13 +6,14 @@ from abc import abstractmethod
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from aqpolicy.gate.routing.layers import padding
 from aqpolicy.gate.routing.layers.kernel import Kernel
 from aqpolicy.gate.routing.layers.outer import Extent, OuterRule
-from aqpolicy.gate.routing.layers.rule import Gradients, Use, Weights, widened
+from aqpolicy.gate.routing.layers.rule import Gradients, Use, Weights, chunks, joined, widened
 
 
 class ConvolutionRule(OuterRule):
@@ -30,13 +31,23 @@ class ConvolutionRule(OuterRule):
         return None if x.dim() == self.spatial + 2 else "the input has no example axis"
 
     def per_sample(self, use: Use) -> Gradients:
-        """Convolve with every example as a group of its own."""
+        """Convolve with every example as a group of its own; on an accelerator multiply what was unfolded."""
         weight: Any = use.weights[0]
         bias = self.shift(use) if use.wanted[1] else None
         if not use.wanted[0]:
             return None, bias
+        extent = self.extent(use)
+        if extent is not None and use.e.device.type != "cpu":
+            return self.unfolded(use, extent), bias
         kernel, x, e = self.plain(use)
         return kernel.per_sample(widened(e), widened(x), weight.shape), bias
+
+    def unfolded(self, use: Use, extent: Extent) -> Tensor:
+        """Return each example's own gradient of the weight as a product of both sides, (b, *weight)."""
+        weight: Any = use.weights[0]
+        size = extent.length * (extent.wide + extent.narrow) * max(4, use.e.itemsize)
+        sides = (self.factors(some) for some in chunks(use, size))
+        return joined([torch.bmm(e.transpose(1, 2), x) for x, e in sides]).view(-1, *weight.shape)
 
     def extent(self, use: Use) -> Extent | None:
         """Return positions, channels out, and channels in times places of the kernel."""

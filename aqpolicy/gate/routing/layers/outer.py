@@ -36,6 +36,9 @@ GRAM_ADVANTAGE: Final = 24
 Below it, Gram matrices and a weighted sum of its own beat the examples' own gradients, norm and sum together.
 """
 
+GRAM_ADVANTAGE_ELSEWHERE: Final = 100
+"""The same on an accelerator, where products are cheaper than memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -50,10 +53,10 @@ class Extent:
         """Whether Gram matrices are the cheaper way to the norms alone."""
         return self.length == 1 or self.length * (self.wide + self.narrow) < self.wide * self.narrow
 
-    @property
-    def gram_for_both(self) -> bool:
-        """Whether Gram matrices and a weighted sum of its own are the cheaper way to both."""
-        return self.length == 1 or self.length**2 * (self.wide + self.narrow) < GRAM_ADVANTAGE * self.wide * self.narrow
+    def gram_for_both(self, device: torch.device) -> bool:
+        """Return whether Gram matrices and a weighted sum of its own are the cheaper way to both."""
+        advantage = GRAM_ADVANTAGE if device.type == "cpu" else GRAM_ADVANTAGE_ELSEWHERE
+        return self.length == 1 or self.length**2 * (self.wide + self.narrow) < advantage * self.wide * self.narrow
 
     @property
     def fewer_in_factors(self) -> bool:
@@ -97,7 +100,7 @@ class OuterRule(Rule):
     def materialises(self, use: Use) -> bool:
         """Return whether the Gram matrices and a sum of their own would cost more."""
         extent = self.extent(use)
-        return use.wanted[0] and (extent is None or not extent.gram_for_both)
+        return use.wanted[0] and (extent is None or not extent.gram_for_both(use.e.device))
 
     def squared_norms(self, use: Use) -> Tensor:
         """Choose the cheapest way."""

@@ -20,7 +20,10 @@ from torch import Tensor
 from aqpolicy.gate.routing.images import Image
 
 SCRATCH_BYTES: Final = 16 * 1024 * 1024
-"""Most memory that per-example gradients made only for their norms may take at once."""
+"""Most memory that per-example gradients may take at once on a CPU, but for a single example's."""
+
+SCRATCH_ELSEWHERE: Final = 128 * 1024 * 1024
+"""The same on an accelerator, where many small runs take longer than a few large ones."""
 
 CACHE_BYTES: Final = 1024 * 1024
 """Most memory that an elementwise chain of operations runs over at once, on a CPU."""
@@ -154,8 +157,14 @@ class Rule(ABC):
         return False
 
 
-def chunks(use: Use, size: int, room: int = SCRATCH_BYTES) -> Iterator[Use]:
+def scratch(device: torch.device) -> int:
+    """Return the most memory that per-example gradients may take at once, in bytes."""
+    return SCRATCH_BYTES if device.type == "cpu" else SCRATCH_ELSEWHERE
+
+
+def chunks(use: Use, size: int, room: int | None = None) -> Iterator[Use]:
     """Split a use into runs of as many examples as there is room for, at `size` bytes each."""
+    room = scratch(use.e.device) if room is None else room
     count, total = max(1, room // max(1, size)), use.e.shape[0]
     if count >= total:
         yield use

@@ -8,6 +8,9 @@ from support.layer_uses import catalogue, doubled, native, one_by_one, use_of
 from torch import Tensor, nn
 
 from aqpolicy.gate.routing.layers import Use, rule_for
+from aqpolicy.gate.routing.layers import rule as rules
+from aqpolicy.gate.routing.layers.conv import ConvolutionRule
+from aqpolicy.gate.routing.layers.rule import SCRATCH_BYTES
 
 LAYERS = catalogue()
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -34,6 +37,24 @@ def test_own_gradients_equal_a_loop_over_the_examples(name: str) -> None:
     _, e = native(module, x, torch.randn_like)
     _, use = use_of(module, x, e)
     assert_exact(use, list(one_by_one(module, x, e)), 1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if "conv" in name.lower()])
+@pytest.mark.parametrize("room", [1, SCRATCH_BYTES])
+def test_a_convolution_unfolded_as_on_an_accelerator_gives_the_same(
+    name: str, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, x = doubled(LAYERS[name][0]), LAYERS[name][1].double()
+    _, e = native(module, x, torch.randn_like)
+    _, use = use_of(module, x, e)
+    assert isinstance(use.rule, ConvolutionRule)
+    extent, (weight, _) = use.rule.extent(use), use.rule.per_sample(use)
+    assert weight is not None
+    if extent is None:
+        assert module.groups > 1, "only groups of channels have no outer products"
+        return
+    monkeypatch.setattr(rules, "scratch", lambda _: room)
+    torch.testing.assert_close(use.rule.unfolded(use, extent), weight, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", LAYERS)
