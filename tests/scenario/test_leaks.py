@@ -428,6 +428,9 @@ def an_edit_behind_torchs_back_within_a_step(secret: int) -> Tensor:
 
 @channel(*EDITS, refused="`front.weight` was changed outside")
 def an_edit_through_shared_memory(secret: int) -> Tensor:
+    if torch.get_default_device().type != "cpu":
+        pytest.skip("numpy reaches no other memory")
+
     def write(net: Net, own: Tensor) -> None:
         net.front.weight.detach().numpy()[:] += own.numpy()
 
@@ -886,6 +889,7 @@ class Eval(nn.Module):
         return self.back(self.middle(self.front(h))[0].mean(1))
 
 
+@pytest.mark.skipif("config.getoption('--device') != 'cpu'", reason="cuDNN differentiates no LSTM in evaluation mode")
 def test_evaluation_mode_is_gated_as_training_mode_is() -> None:
     found = []
     for secret in (1, 2):

@@ -20,7 +20,7 @@ from torch import Tensor
 from aqpolicy.gate.routing.arrival import NOT_MEASURED, Admission, Arrival, Flushed, Maker, Total
 from aqpolicy.gate.routing.groups import Group
 from aqpolicy.gate.routing.layers.rule import joined, parameter_sizes, scratch
-from aqpolicy.gate.routing.reading import read
+from aqpolicy.gate.routing.reading import largest, read
 from aqpolicy.gate.routing.sharing import Sharing
 
 
@@ -203,7 +203,10 @@ def _read(factors: Tensor) -> tuple[bool, Tensor | None]:
 
 def _all_finite(gradients: Total) -> bool:
     """Return whether all gradients are finite; one that overflows when it is summed up may pass for one that is not."""
-    return all(map(isfinite, read([gradient.sum() for gradient in gradients.values()])))
+    found = list(gradients.values())
+    if found and found[0].is_cuda:
+        return all(map(isfinite, read(largest(found))))
+    return all(map(isfinite, read([gradient.sum() for gradient in found])))
 
 
 def _keys(arrival: Arrival) -> set[int]:

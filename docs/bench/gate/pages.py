@@ -14,9 +14,9 @@ from .reports import charts, tables
 from .results import Results
 
 _BEFORE = """\
-# What the gate costs
+# What the gate costs{where}
 
-This page is written by a run of `make bench-gate` and is not edited by hand.{quick}
+This page is written by a run of {command} and is not edited by hand.{quick}
 Ratios to plain training travel to other machines; seconds do not.
 
 ```text
@@ -56,7 +56,10 @@ def write_page(results: Results, path: Path) -> None:
     quick = "\n**It was a quick run: that all works, and nothing else, can be read from it.**" * _is_quick(results)
     said = "\n".join(f"{name:<12} {value}" for name, value in results.facts.items())
     body = "\n\n".join(f"```text\n{as_text(one)}\n```" for one in tables(results))
-    path.write_text(_BEFORE.format(facts=said, quick=quick) + body + "\n", encoding="utf-8")
+    on_gpu = {cell.device for cell in results.cells} == {"cuda"}
+    where, command = (" on a GPU", "`docs/bench/gate.py --devices cuda`") if on_gpu else ("", "`make bench-gate`")
+    before = _BEFORE.format(facts=said, quick=quick, where=where, command=command)
+    path.write_text(before + body + "\n", encoding="utf-8")
 
 
 def write_html(results: Results, path: Path) -> None:

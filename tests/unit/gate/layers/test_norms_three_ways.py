@@ -29,7 +29,7 @@ def linear_use(length: int, wide: int, narrow: int, examples: int = 3) -> Use:
     ],
 )
 def test_the_cheapest_way_follows_from_positions_and_features(extent: Extent, for_norms: bool, for_both: bool) -> None:
-    assert (extent.gram_for_norms, extent.gram_for_both) == (for_norms, for_both)
+    assert (extent.gram_for_norms, extent.gram_for_both(torch.device("cpu"))) == (for_norms, for_both)
 
 
 @pytest.mark.parametrize(("length", "wide", "narrow"), [(1, 7, 5), (3, 40, 30), (12, 40, 30), (50, 4, 3)])

@@ -93,7 +93,7 @@ def test_packed_sequences_are_refused() -> None:
     x = torch.randn(B, T, D)
 
     def loss(model: nn.Module) -> Tensor:
-        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([4, 3, 2]), batch_first=True)
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([4, 3, 2], device="cpu"), batch_first=True)
         return model(packed)[1][0][0].sum(1)
 
     with pytest.raises(IllegalTrainingSetupError, match="packed sequence, which has no example axis; pad it"):
