@@ -42,6 +42,9 @@ SKETCH_KIND: Final = "ring-1"
 FACTOR_KIND: Final = "outer-1"
 """How factors are laid out (docs/formats/factors.md)."""
 
+LARGEST_SCALE: Final = 2.0**48
+"""Of a block of numbers in a factor: so that no sum of products of two of them is beyond single precision."""
+
 ACCOUNTS: Final = ("fresh", "haircut", "carry", "decay")
 """What a change is split into; what is left of it is rounding. The haircut is no part of the change."""
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aqpolicy.errors import CorruptLogError, TraceError
-from aqpolicy.lineage.record import FACTOR_KIND
+from aqpolicy.lineage.record import FACTOR_KIND, LARGEST_SCALE
 from aqpolicy.trace.run import FACTORS, Run
 from aqpolicy.trace.sketches import Shapes, trained_shapes
 
@@ -133,7 +133,7 @@ class _Reader:
     def layer(self, shapes: Shapes) -> Layer:
         """Read a group."""
         factors = self._floats(1)[:, 0]
-        if not bool((np.isfinite(factors) & (factors >= 0)).all()):
+        if not bool(((factors >= 0) & (factors < np.inf)).all()):
             raise CorruptLogError("a factor is no finite number")
         written: list[Written] = []
         for shape in shapes:
@@ -178,8 +178,8 @@ class _Reader:
     def _numbers(self, positions: int, size: int) -> Numbers:
         """Read scales and levels, (b, t, n)."""
         scales = self._floats(positions)
-        if not bool((np.isfinite(scales) & (scales >= 0)).all()):
-            raise CorruptLogError("a factor has a scale that is no finite number")
+        if not bool(((scales >= 0) & (scales <= LARGEST_SCALE)).all()):  # no comparison holds for what is no number
+            raise CorruptLogError("a factor has a scale that none may have")
         count = positions * size
         part = self._cut(count if self._bits == 8 else (count + 1) // 2)
         if self._skip:

@@ -61,13 +61,13 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Decoder]:
 
 ALL = (
     "attempt", "base64", "block", "book", "bundle", "canonical JSON", "checked row proof", "checkpoint",
-    "context", "credential", "credentials", "entry", "entry of a block", "envelope", "facts", "first entry",
-    "fork", "frontier", "going back", "head of a manifest", "key of a row", "keyring", "label evidence", "live",
-    "log proof", "manifest", "model", "path", "private key", "public key", "row", "row of float16", "row proof",
-    "rows", "run example", "run group", "run route", "run step", "signatures", "signed bundle",
-    "signed credential", "signed head of a manifest", "signed state", "signed status list", "signed taxonomy",
-    "state", "status list", "step", "step of one rank", "sums", "tail of a row", "taxonomy", "touched rows",
-    "unverified envelope",
+    "context", "credential", "credentials", "entry", "entry of a block", "envelope", "factors",
+    "factors of 4 bits", "facts", "first entry", "fork", "frontier", "going back", "head of a manifest",
+    "key of a row", "keyring", "label evidence", "live", "log proof", "manifest", "model", "path",
+    "private key", "public key", "row", "row of float16", "row proof", "rows", "run example", "run group",
+    "run route", "run step", "signatures", "signed bundle", "signed credential", "signed head of a manifest",
+    "signed state", "signed status list", "signed taxonomy", "state", "status list", "step", "step of one rank",
+    "sums", "tail of a row", "taxonomy", "touched rows", "unverified envelope",
 )  # fmt: skip
 
 

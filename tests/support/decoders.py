@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from support import credentials as office
 from support.attacking import Content, content, rich_run
 from support.lineage_runs import KEY, KEYRING, LAYOUT
@@ -23,6 +24,7 @@ from aqpolicy.bundle.codec import decode_bundle
 from aqpolicy.bundle.sealed import PAYLOAD_TYPE, open_bundle
 from aqpolicy.compiler.description import parse_description
 from aqpolicy.gate.describe import describe_model
+from aqpolicy.gate.routing.factors import ALONG_ROWS, NOTHING, OUTER, WHOLE, Factored, FactorPlan, Piece
 from aqpolicy.lineage import Layout
 from aqpolicy.lineage.attempts import Resumption
 from aqpolicy.lineage.block import cut_block, decode_blocks, encode_blocks, entry_of_block, key_of_row
@@ -49,6 +51,7 @@ from aqpolicy.provenance.load import open_head
 from aqpolicy.provenance.status import STATUS_TYPE, open_status_list, seal_status_list
 from aqpolicy.provenance.taxonomy import TAXONOMY_TYPE, open_taxonomy, seal_taxonomy
 from aqpolicy.report.live_form import parse_live
+from aqpolicy.trace.factors import FactorShape
 from aqpolicy.trust import (
     Checkpoint,
     Frontier,
@@ -345,8 +348,28 @@ def _signed(folder: Path, held: Content) -> tuple[Decoder, ...]:
             [payload_of(credential, CREDENTIAL_TYPE, office.CA)],
         ),
         Decoder("state", ("lineage.state.opened",), told, [state]),
+        Decoder("factors", (), _factors(8), [_record(8)]),
+        Decoder("factors of 4 bits", (), _factors(4), [_record(4)]),
         Decoder("signed state", (), _payload(STATE_TYPE, KEY, told), [payload_of(state, STATE_TYPE, KEY)]),
     )
+
+
+SHAPES = (((3, 4), (3,)), ((2, 3), (3,)))
+"""Of the trained parameters of two groups."""
+
+
+def _record(bits: int) -> bytes:
+    """Return the factors of one visit, every kind of them."""
+    torch.manual_seed(0)
+    rows, columns = torch.randn(1, 2, 3), torch.randn(1, 2, 4)
+    outer = Piece(OUTER, rows, columns), Piece(ALONG_ROWS, beside=0)
+    other = Piece(WHOLE, values=torch.randn(1, 6)), Piece(NOTHING)
+    (record,) = FactorPlan((2, 2), bits).encode([Factored(torch.ones(1), outer), Factored(torch.ones(1) / 3, other)])
+    return record
+
+
+def _factors(bits: int) -> Callable[[bytes], Any]:
+    return lambda data: FactorShape(SHAPES, bits).read([data])
 
 
 def _named(parse: Callable[[bytes, str], Any]) -> Callable[[bytes], Any]:

@@ -24,6 +24,7 @@ from aqpolicy.gate.routing.layers import Use
 from aqpolicy.gate.routing.layers.outer import OuterRule
 from aqpolicy.gate.routing.layers.rule import add_up, joined, widened
 from aqpolicy.gate.routing.sharing import Sharing
+from aqpolicy.lineage.record import LARGEST_SCALE
 
 NOTHING, OUTER, ALONG_ROWS, ALONG_COLUMNS, WHOLE = range(5)
 """How the gradient of a parameter is recorded: not at all, as outer products, as the sum of the rows or columns of the
@@ -127,12 +128,12 @@ class FactorPlan:
     def _levels(self, values: Tensor) -> Tensor:
         """Return scales and levels of numbers that are rounded position by position, (b, t, n) -> (b, bytes).
 
-        What is not finite becomes 0: such an example is admitted nowhere.
+        What is not finite, or near it, becomes 0: such an example is admitted nowhere.
         """
         values = values.detach().to("cpu", torch.float32)
         most = 2 ** (self.bits - 1) - 1
         largest = values.abs().amax(2, keepdim=True) if values.shape[2] else values.new_zeros(*values.shape[:2], 1)
-        largest = torch.where(largest < torch.inf, largest, 0.0)
+        largest = torch.where(largest <= most * LARGEST_SCALE, largest, 0.0)
         scales = largest / most
         # A number beyond all scales would be rounded to one, were it not finite.
         levels = (values / scales).nan_to_num_(0.0, 0.0, 0.0).round_().clamp_(-most, most).to(torch.int8)
