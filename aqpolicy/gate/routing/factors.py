@@ -33,6 +33,9 @@ outer products of an earlier parameter (a bias beside its weight), or as it is."
 BITS: Final = (8, 4)
 """How many bits a number may have."""
 
+_GOLDEN: Final = -1640531527
+"""2^32 over the golden ratio, as a signed number: multiplied by it, low bits of a number reach its high ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -130,13 +133,15 @@ class FactorPlan:
 
         What is not finite, or near it, becomes 0: such an example is admitted nowhere.
         """
-        values = values.detach().to("cpu", torch.float32)
+        values = values.detach().to("cpu", torch.float32).contiguous()
         most = 2 ** (self.bits - 1) - 1
         largest = values.abs().amax(2, keepdim=True) if values.shape[2] else values.new_zeros(*values.shape[:2], 1)
         largest = torch.where(largest <= most * LARGEST_SCALE, largest, 0.0)
         scales = largest / most
         # A number beyond all scales would be rounded to one, were it not finite.
-        levels = (values / scales).nan_to_num_(0.0, 0.0, 0.0).round_().clamp_(-most, most).to(torch.int8)
+        levels = (values / scales).nan_to_num_(0.0, 0.0, 0.0)
+        levels = levels.round_() if self.bits == BITS[0] else levels.add_(_chance(values)).floor_()
+        levels = levels.clamp_(-most, most).to(torch.int8)
         levels = torch.where(scales > 0, levels, 0).flatten(1)
         if self.bits == BITS[1]:
             levels = torch.nn.functional.pad(levels, (0, levels.shape[1] % 2)).view(torch.uint8)
@@ -226,6 +231,16 @@ def _own(arrival: Arrival, key: int) -> Tensor:
         for gradient, wanted in zip(gradients, keep, strict=True)
         if wanted and gradient is not None
     )
+
+
+def _chance(values: Tensor) -> Tensor:
+    """Return a number from 0 to below 1 for each number, drawn from its own bits: the same for the same number.
+
+    Rounded to the nearest of few levels, the many small numbers beside a large one would all become 0, and their sum
+    over a run be lost. Rounded up by chance in proportion, they are kept on average.
+    """
+    drawn = (values.view(torch.int32) * _GOLDEN) >> 8 & 0xFFFFFF
+    return drawn.to(torch.float32).div_(2.0**24)
 
 
 def _head(head: bytes, like: Tensor) -> Tensor:

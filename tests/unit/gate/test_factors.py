@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from aqpolicy.bundle.tables import Tables
 from aqpolicy.gate.routing.backward import Backward, Weights
-from aqpolicy.gate.routing.factors import FactorPlan
+from aqpolicy.gate.routing.factors import OUTER, Factored, FactorPlan, Piece
 from aqpolicy.gate.routing.groups import bind_groups
 from aqpolicy.trace.factors import FactorShape, Written
 from aqpolicy.units import MICRO
@@ -134,3 +134,18 @@ def test_what_is_not_finite_is_recorded_as_nothing() -> None:
     levels = plan._levels(torch.tensor([[[1.0, float("nan")]], [[float("inf"), 1.0]], [[0.0, 0.0]]]))
     assert levels[1:, 4:].tolist() == [[0, 0], [0, 0]]
     assert not levels[1:, :4].any()
+
+
+def test_four_bits_lose_no_sum_of_many_small_numbers() -> None:
+    torch.manual_seed(2)
+    small = torch.rand(4000, 1, 9) * 0.02  # each below half of a level beside the large one
+    values = torch.cat([small, torch.ones(4000, 1, 1)], dim=2)
+    rows = Piece(OUTER, values, torch.ones(4000, 1, 1))
+    records = FactorPlan((1,), 4).encode([Factored(torch.ones(4000), (rows,))])
+    ((layer,),) = (FactorShape((((10, 1),),), 4).read(records),)
+    (written,) = layer.written
+    assert written.rows is not None
+    kept = torch.from_numpy(written.rows).double().sum(0)
+    torch.testing.assert_close(kept[0, :9], values.double().sum(0)[0, :9], rtol=0.2, atol=0)
+    again = FactorPlan((1,), 4).encode([Factored(torch.ones(4000), (rows,))])
+    assert again == records, "the same numbers are rounded alike"
