@@ -39,6 +39,7 @@ SUMMARIES: Final = {
     "revoke": "show what a model learned from a source that is withdrawn",
     "promote": "witness, publish or abort a model that waits for it",
     "close": "check that a run's book balances",
+    "memorization": "list the examples that a model may hold by heart",
     "replay": "say what another policy would have decided in a run, and train it again",
     "forget": "train a run again without some examples, exactly",
     "indirect": "measure how far closed groups move through other examples",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aqpolicy.errors import InputError
+from aqpolicy.trace.ranking import spearman
 
 LEVEL: Final = 0.9
 """Part of the truths that a band is to hold."""
@@ -78,13 +79,6 @@ def card(estimates: Table, truths: Table, level: float = LEVEL) -> Card:
     )
 
 
-def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return the rank correlation of two columns; alike numbers share ranks. None where a column has one value only."""
-    one, other = (_centred(_ranks(column)) for column in (first, second))
-    length = math.sqrt(sum(a * a for a in one) * sum(b * b for b in other))
-    return sum(a * b for a, b in zip(one, other, strict=True)) / length if length else None
-
-
 def _fit(estimates: Table, truths: Table, groups: Sequence[int], level: float) -> tuple[float, list[float], float]:
     """Return slope, scale per behaviour, and band in scales, of some of the groups."""
     pairs = [[(said[at], true[at]) for at in groups] for said, true in zip(estimates, truths, strict=True)]
@@ -105,19 +99,6 @@ def _fit(estimates: Table, truths: Table, groups: Sequence[int], level: float) -
     if not residuals:
         return slope, whole, 0.0
     return slope, whole, residuals[min(math.ceil(level * (len(residuals) + 1)), len(residuals)) - 1]
-
-
-def _ranks(column: Sequence[float]) -> list[float]:
-    """Return the rank of every number; those that are alike share the mean of theirs."""
-    places: dict[float, list[int]] = {}
-    for place, value in enumerate(sorted(column)):
-        places.setdefault(value, []).append(place)
-    return [sum(places[value]) / len(places[value]) for value in column]
-
-
-def _centred(column: Sequence[float]) -> list[float]:
-    mean = sum(column) / len(column)
-    return [value - mean for value in column]
 
 
 def _check(estimates: Table, truths: Table) -> None:

@@ -48,6 +48,7 @@ from aqpolicy.provenance.evidence import label_evidence, verify_label
 from aqpolicy.provenance.header import HEADER_TYPE, parse_context, parse_credentials
 from aqpolicy.provenance.issue import LENGTH_BYTES, MAGIC
 from aqpolicy.provenance.load import open_head
+from aqpolicy.provenance.memorization import REPORT_TYPE, Class, Over, Report, open_report, seal_report
 from aqpolicy.provenance.status import STATUS_TYPE, open_status_list, seal_status_list
 from aqpolicy.provenance.taxonomy import TAXONOMY_TYPE, open_taxonomy, seal_taxonomy
 from aqpolicy.report.live_form import parse_live
@@ -283,7 +284,7 @@ def _signed(folder: Path, held: Content) -> tuple[Decoder, ...]:
         seal_status_list(office.listing(), [office.LOG]),
     )
     credential, state = office.sealed(office.granted("a")), held[b"meta"][b"state"]
-    office_keys = office.KEYRING
+    office_keys, kept = office.KEYRING, _report()
 
     def payload_of(data: bytes, kind: str, key: SigningKey) -> bytes:
         return open_envelope(data, kind, [key.verify_key])
@@ -349,6 +350,18 @@ def _signed(folder: Path, held: Content) -> tuple[Decoder, ...]:
         ),
         Decoder("state", ("lineage.state.opened",), told, [state]),
         Decoder("factors", (), _factors(8), [_record(8)]),
+        Decoder(
+            "memorization report",
+            ("provenance.memorization.open_report",),
+            lambda data: open_report(data, KEYRING),
+            [kept],
+        ),
+        Decoder(
+            "signed memorization report",
+            (),
+            _payload(REPORT_TYPE, KEY, lambda data: open_report(data, KEYRING)),
+            [payload_of(kept, REPORT_TYPE, KEY)],
+        ),
         Decoder("factors of 4 bits", (), _factors(4), [_record(4)]),
         Decoder("signed state", (), _payload(STATE_TYPE, KEY, told), [payload_of(state, STATE_TYPE, KEY)]),
     )
@@ -356,6 +369,22 @@ def _signed(folder: Path, held: Content) -> tuple[Decoder, ...]:
 
 SHAPES = (((3, 4), (3,)), ((2, 3), (3,)))
 """Of the trained parameters of two groups."""
+
+
+def _report() -> bytes:
+    """Return a signed memorization report."""
+    digest = f"sha256:{bytes(32).hex()}"
+    over = Over.of(
+        example="e", credential="c", kind="all", visits=3, exposures=2, influence=5, norm=4, loss=3, last=2,
+        retained=-1, by_group=(5, 0),
+    )  # fmt: skip
+    report = Report.of(
+        format="aqpolicy memorization 1", origin="o", size=9, root=digest, model=digest, bundle=digest,
+        manifest=digest, optimizer="SGD", signal="influence", within="", quantile=900_000, examples=1,
+        groups=("a", "b"), agreement=None, over=(over,),
+        classes=(Class.of(kind="all", examples=1, threshold=4, over=1),),
+    )  # fmt: skip
+    return seal_report(report, [KEY])
 
 
 def _record(bits: int) -> bytes:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqpolicy.errors import InputError
-from aqpolicy.rerun.card import card, spearman
+from aqpolicy.rerun.card import card
+from aqpolicy.trace.ranking import spearman
 
 numbers = st.floats(-100, 100).map(lambda value: round(value, 3))
 columns = st.integers(3, 8).flatmap(lambda size: st.lists(numbers, min_size=size, max_size=size))
