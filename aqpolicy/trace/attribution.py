@@ -77,22 +77,29 @@ class Sweep:
 
 
 def sweep(visits: Visits, gradient: Sequence[Tensor], damp: float, grounds: Grounds | None = None) -> Sweep:
-    """Carry a behaviour's gradient backwards through the run.
+    """Carry a behaviour's gradient backwards through the run; as `sweep_all`."""
+    return sweep_all(visits, [gradient], damp, grounds)[0]
+
+
+def sweep_all(
+    visits: Visits, gradients: Sequence[Sequence[Tensor]], damp: float, grounds: Grounds | None = None
+) -> list[Sweep]:
+    """Carry behaviours' gradients backwards through the run, all in one pass: what a step costs, it costs once.
 
     Args:
         visits: The visits.
-        gradient: Of the behaviour, per group.
-        damp: Weight of the curvature that is taken out of it; 0 for none.
+        gradients: Per behaviour, those of every group.
+        damp: Weight of the curvature that is taken out of them; 0 for none.
         grounds: What adaptive steps fell on; needed where the optimizer was one.
 
     Shapes:
-        In each step: kernel (b, b); `q` and `m` are (n,), the adjoints of weights and momentum.
+        In each step: kernel (b, b); `q` and `m` are (k, n), the adjoints of weights and momentum.
     """
-    widths = visits.space.widths
-    q = torch.cat([part.double() for part in gradient])
+    widths, count = visits.space.widths, len(gradients)
+    q = torch.stack([torch.cat([part.double() for part in gradient]) for gradient in gradients])
     m = torch.zeros_like(q)
     used, opened = _first_open(visits), _opened(visits)
-    scores = torch.zeros(visits.count, len(widths), dtype=torch.float64)
+    scores = torch.zeros(count, visits.count, len(widths), dtype=torch.float64)
     prices = torch.zeros_like(scores) if isinstance(visits.space, FactorSpace) else None
     states = _states(grounds)
     for number in reversed(range(len(visits.run.blocks))):
@@ -116,13 +123,17 @@ def sweep(visits: Visits, gradient: Sequence[Tensor], damp: float, grounds: Grou
             kept = torch.where(is_open, 1.0 - book.lr * book.weight_decay * book.decoupled * factor, 1.0)
         d = torch.where(is_open, d, 0.0)
         # The optimizer saw the recorded gradients clipped.
-        scores[start:stop] = writing.scores(d) * clip
         if prices is not None and isinstance(writing, FactorWriting):
-            prices[start:stop] = writing.prices(d) * clip
-        pull = _transport(writing, clip, scores[start:stop].sum(1), rate, damp, ground)
+            prices[:, start:stop] = whole = writing.prices(d) * clip
+            scores[:, start:stop] = whole * writing.factors
+        else:
+            scores[:, start:stop] = writing.scores(d) * clip
+        pull = _transport(writing, clip, scores[:, start:stop].sum(2), rate, damp, ground)
         q = kept * q + (0.0 if book.decoupled else book.weight_decay) * d + pull
         m = torch.where(is_open, m_before, m)
-    return Sweep(scores, prices, tuple(split(q, widths)))
+    return [
+        Sweep(scores[at], None if prices is None else prices[at], tuple(split(q[at], widths))) for at in range(count)
+    ]
 
 
 def _states(grounds: Grounds | None) -> Iterator[Tensor | None]:
@@ -183,13 +194,17 @@ def _backwards(book: Book, q: Tensor, m: Tensor, first: Tensor, factor: Tensor) 
 def _transport(  # noqa: PLR0917 - the terms of the formula
     writing: Writing, clip: Tensor, scores: Tensor, rate: float, damp: float, ground: Tensor | None
 ) -> Tensor | float:
-    """Return what the step's own curvature takes from the adjoint: (I + c B gamma K)^-1, solved in the batch."""
+    """Return what the step's own curvature takes from the adjoints: (I + c B gamma K)^-1, solved in the batch.
+
+    Shapes:
+        scores (k, b) -> (k, n).
+    """
     if not damp:
         return 0.0
-    weight = damp * len(scores)
-    system = torch.eye(len(scores), dtype=torch.float64) + abs(rate) * weight * writing.kernel(clip, ground)
-    solved: Tensor = torch.linalg.solve(system, scores)
-    return weight * writing.pull(solved.unsqueeze(1) * clip)
+    weight = damp * writing.count
+    system = torch.eye(writing.count, dtype=torch.float64) + abs(rate) * weight * writing.kernel(clip, ground)
+    solved: Tensor = torch.linalg.solve(system, scores.T).T
+    return weight * writing.pull(solved.unsqueeze(2) * clip)
 
 
 def _opened(visits: Visits) -> list[list[int]]:
@@ -220,16 +235,31 @@ def _spread(values: Sequence[bool] | Sequence[float], widths: Sequence[int]) -> 
 
 def score(visits: Visits, gradient: Sequence[Tensor], ending: Ending, *, level: int, damp: float) -> Scores:
     """Return the scores of every visit for a behaviour's gradient."""
+    return score_all(visits, [gradient], ending, level=level, damp=damp)[0]
+
+
+def score_all(
+    visits: Visits, gradients: Sequence[Sequence[Tensor]], ending: Ending, *, level: int, damp: float
+) -> list[Scores]:
+    """Return the scores of every visit for the gradients of several behaviours."""
     if isinstance(visits.space, FactorSpace):
         adaptive = any(block.book.second_momentum for block in visits.run.blocks)
         grounds = Grounds(visits, ending.start) if adaptive else None
-        plain = sweep(visits, gradient, 0.0, grounds)
-        # What decay did to the behaviour through the initial weights.
-        ways = zip(plain.first, gradient, ending.start, strict=True)
-        start = [(after - before.double()).dot(value) for after, before, value in ways]
-        found = sweep(visits, gradient, damp, grounds) if level else None
-        chosen = plain if found is None else found
-        return Scores(plain.scores, None if found is None else found.scores, torch.stack(start), chosen.prices)
-    start = [part.dot(way).reshape(()) for part, way in zip(gradient, ending.opening, strict=True)]
-    estimate = sweep(visits, gradient, damp).scores if level else None
-    return Scores(contributions(visits, gradient), estimate, torch.stack(start))
+        plain = sweep_all(visits, gradients, 0.0, grounds)
+        estimates = sweep_all(visits, gradients, damp, grounds) if level else [None] * len(plain)
+        return [_scores(*each, ending) for each in zip(gradients, plain, estimates, strict=True)]
+    estimates = sweep_all(visits, gradients, damp) if level else [None] * len(gradients)
+    found = []
+    for gradient, estimate in zip(gradients, estimates, strict=True):
+        start = [part.dot(way).reshape(()) for part, way in zip(gradient, ending.opening, strict=True)]
+        scores = None if estimate is None else estimate.scores
+        found.append(Scores(contributions(visits, gradient), scores, torch.stack(start)))
+    return found
+
+
+def _scores(gradient: Sequence[Tensor], plain: Sweep, found: Sweep | None, ending: Ending) -> Scores:
+    # What decay did to the behaviour through the initial weights.
+    ways = zip(plain.first, gradient, ending.start, strict=True)
+    start = torch.stack([(after - before.double()).dot(value) for after, before, value in ways])
+    chosen = plain if found is None else found
+    return Scores(plain.scores, None if found is None else found.scores, start, chosen.prices)

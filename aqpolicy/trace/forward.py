@@ -42,7 +42,7 @@ class Forward:
         """Take a step and return what it is made of, before factors; None for groups that were closed."""
         rows = len(book.movement)
         clip = torch.tensor(book.clip, dtype=torch.float64)
-        total = writing.pull(clip.expand(writing.count, rows))
+        (total,) = writing.pull(clip.expand(1, writing.count, rows))
         rule, settings = rule_of(book), settings_of(book)
         gradients = split(total, [len(value) for value in self.values])
         found: list[Split | None] = []

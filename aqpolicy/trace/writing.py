@@ -26,8 +26,8 @@ class Writing(Protocol):
     def count(self) -> int:
         """Number of visits."""
 
-    def scores(self, adjoint: Tensor) -> Tensor:
-        """Return <adjoint, g_v> by visit and group, (n) -> (b, g)."""
+    def scores(self, adjoints: Tensor) -> Tensor:
+        """Return <adjoint, g_v> by adjoint, visit and group, (k, n) -> (k, b, g)."""
 
     def kernel(self, weights: Tensor, ground: Tensor | None) -> Tensor:
         """Return <g_v, P g_w> with every group's gradients multiplied by its weight first.
@@ -37,7 +37,7 @@ class Writing(Protocol):
         """
 
     def pull(self, weights: Tensor) -> Tensor:
-        """Return the sum of weight times gradient, (b, g) -> (n)."""
+        """Return sums of weight times gradient, (k, b, g) -> (k, n)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,10 @@ class SketchWriting:
         """Number of visits."""
         return len(self.rows)
 
-    def scores(self, adjoint: Tensor) -> Tensor:
-        """Return <adjoint, g_v> by visit and group."""
-        return torch.stack([part.sum(1) for part in torch.split(self.rows * adjoint, list(self.widths), 1)], dim=1)
+    def scores(self, adjoints: Tensor) -> Tensor:
+        """Return <adjoint, g_v> by adjoint, visit and group."""
+        pairs = zip(*(torch.split(one, list(self.widths), 1) for one in (adjoints, self.rows)), strict=True)
+        return torch.stack([own @ rows.T.to(own.dtype) for own, rows in pairs], dim=2)
 
     def kernel(self, weights: Tensor, ground: Tensor | None) -> Tensor:
         """Return <g_v, P g_w>."""
@@ -66,9 +67,9 @@ class SketchWriting:
         return rows @ rows.T if ground is None else (rows * ground) @ rows.T
 
     def pull(self, weights: Tensor) -> Tensor:
-        """Return the sum of weight times gradient."""
+        """Return sums of weight times gradient."""
         parts = torch.split(self.rows, list(self.widths), 1)
-        return torch.cat([weights[:, group] @ part for group, part in enumerate(parts)])
+        return torch.cat([weights[:, :, group] @ part for group, part in enumerate(parts)], dim=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,13 @@ class _Part:
     columns: Tensor | None
     values: Tensor | None
 
-    def dot(self, adjoint: Tensor) -> Tensor:
-        own = adjoint[self.start : self.stop]
+    def dot(self, adjoints: Tensor) -> Tensor:
+        """Return inner products, (k, n) -> (k, b)."""
+        own = adjoints[:, self.start : self.stop]
         if self.rows is None or self.columns is None:
             assert self.values is not None  # noqa: S101 - for mypy
-            return self.values @ own
-        return ((self.rows @ own.view(self.rows.shape[1], -1)) * self.columns).sum(1)
+            return own @ self.values.T
+        return (torch.matmul(self.rows, own.reshape(len(own), self.rows.shape[1], -1)) * self.columns).sum(2)
 
     def gram(self, ground: Tensor | None) -> Tensor:
         if self.rows is not None and self.columns is not None:
@@ -106,10 +108,11 @@ class _Part:
         return values @ values.T
 
     def sum(self, weights: Tensor) -> Tensor:
+        """Return weighted sums, (k, b) -> (k, n)."""
         if self.rows is None or self.columns is None:
             assert self.values is not None  # noqa: S101 - for mypy
             return weights @ self.values
-        return ((self.rows * weights.unsqueeze(1)).T @ self.columns).flatten()
+        return torch.matmul((weights.unsqueeze(2) * self.rows).transpose(1, 2), self.columns).flatten(1)
 
 
 class FactorWriting:
@@ -143,16 +146,17 @@ class FactorWriting:
         """Number of visits."""
         return len(self.factors)
 
-    def prices(self, adjoint: Tensor) -> Tensor:
-        """Return <adjoint, g_v / factor>, what each gradient would score if all of it were admitted."""
-        found, single = torch.zeros(self.factors.shape, dtype=torch.float64), adjoint.float()
+    def prices(self, adjoints: Tensor) -> Tensor:
+        """Return <adjoint, g_v / factor>, what each gradient would score if all of it were admitted, (k, b, g)."""
+        found = torch.zeros(len(adjoints), *self.factors.shape, dtype=torch.float64)
+        single = adjoints.float()
         for part in self._parts:
-            found[:, part.group] += part.dot(single)
+            found[:, :, part.group] += part.dot(single)
         return found
 
-    def scores(self, adjoint: Tensor) -> Tensor:
-        """Return <adjoint, g_v> by visit and group."""
-        return self.prices(adjoint) * self.factors
+    def scores(self, adjoints: Tensor) -> Tensor:
+        """Return <adjoint, g_v> by adjoint, visit and group."""
+        return self.prices(adjoints) * self.factors
 
     def kernel(self, weights: Tensor, ground: Tensor | None) -> Tensor:
         """Return <g_v, P g_w>."""
@@ -165,11 +169,11 @@ class FactorWriting:
         return total
 
     def pull(self, weights: Tensor) -> Tensor:
-        """Return the sum of weight times gradient."""
+        """Return sums of weight times gradient."""
         admitted = self.factors * weights
-        total = torch.zeros(self._size, dtype=self.factors.dtype)
+        total = torch.zeros(len(weights), self._size, dtype=self.factors.dtype)
         for part in self._parts:
-            total[part.start : part.stop] = part.sum(admitted[:, part.group].to(self.factors.dtype))
+            total[:, part.start : part.stop] = part.sum(admitted[:, :, part.group].to(self.factors.dtype))
         return total.double()
 
 

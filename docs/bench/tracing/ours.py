@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aqpolicy.trace.attribution import DEFAULT_DAMP, Scores, score
+from aqpolicy.trace.attribution import DEFAULT_DAMP, score_all
 from aqpolicy.trace.behaviour import Behaviour, Named, build_model, measure
 from aqpolicy.trace.rollup import sources_of
 from aqpolicy.trace.visits import Ending, Visits, close_books, load_ending, load_visits, refuse_open_books
@@ -28,7 +28,7 @@ class Traced:
     prices: list[Tensor]
     behaviours: list[Behaviour]
     seconds: float
-    """Of one behaviour, the run being open."""
+    """Per behaviour, all of them being asked about at once and the run being open."""
 
 
 class Reader:
@@ -54,17 +54,13 @@ class Reader:
         model = build_model(Named("model", self.trained.setup.model, None), self.ending)
         return measure(self.visits, model, Named("margin", margin, None))
 
-    def scores(self, behaviour: Behaviour, level: int, damp: float = DEFAULT_DAMP) -> Scores:
-        """Return the scores of all visits."""
-        return score(self.visits, behaviour.gradient, self.ending, level=level, damp=damp)
-
     def trace(self, x: Tensor, labels: Tensor, level: int, damp: float = DEFAULT_DAMP) -> Traced:
         """Score all examples for the margins of pictures."""
         count, start = len(self.trained.setup.data.x), time.perf_counter()
-        found, prices, asked = [], [], []
-        for picture, label in zip(x, labels, strict=True):
-            asked.append(self.behaviour(picture, label))
-            scores = self.scores(asked[-1], level, damp)
+        asked = [self.behaviour(picture, label) for picture, label in zip(x, labels, strict=True)]
+        gradients = [one.gradient for one in asked]
+        found, prices = [], []
+        for scores in score_all(self.visits, gradients, self.ending, level=level, damp=damp):
             total = torch.zeros(count, scores.chosen.shape[1], dtype=torch.float64)
             found.append(total.index_add_(0, self.example, scores.chosen))
             prices += [] if scores.prices is None else [scores.prices]

@@ -31,7 +31,7 @@ class Size:
     """How much is measured."""
 
     subsets: int = 100
-    asked: int = 16
+    asked: int = 60
     seeds: int = 3
     policies: int = 80
     epochs: int = 15
@@ -296,7 +296,7 @@ def published(size: Size) -> Iterator[Finding]:
         turns = min(epochs, size.epochs) if size is QUICK else epochs
         setup = Setup(title, data, build, optimizer, rate, owner, batch=64, epochs=turns, warm=False)
         say = partial(Finding, "published", f"{data.name}, {title}")
-        asked = max(2, size.asked // 2)
+        asked = max(2, size.asked // 3)
         x, labels = data.test_x[:asked], data.test_y[:asked]
         masks = halves(max(4, size.subsets // 2), len(data.x))
         own = behaviours(retrain(setup, masks), x, labels)
