@@ -44,7 +44,7 @@ demo: $(VENV)/.test  ## tell the whole story on real labels; the report lands in
 test: $(VENV)/.test  ## every test but the long ones
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not long'
 
-test-long: $(VENV)/.test  ## power cuts and killed processes by the hundred; ten minutes
+test-long: $(VENV)/.test  ## power cuts and killed processes by the hundred, laws on many models and policies; twenty minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -q -m long
 
 test-fast: $(VENV)/.test  ## all but the slow tests

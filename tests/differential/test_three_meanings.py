@@ -22,18 +22,18 @@ from aqpolicy.shipped import shipped_folder
 from aqpolicy.testing import observations, policies
 
 MODEST = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-MANY = settings(MODEST, max_examples=500, database=None, phases=[Phase.generate])
+SOME, MANY = (settings(MODEST, max_examples=count, database=None, phases=[Phase.generate]) for count in (250, 2_000))
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_all_forms_agree_on_thousands_of_generated_policies(part: int) -> None:
-    # Parts, so that two workers share them; `make night` runs many more of the same.
-    @MANY
+@pytest.mark.parametrize("many", [SOME, pytest.param(MANY, marks=pytest.mark.long)], ids=["hundreds", "thousands"])
+def test_all_forms_agree_on_many_generated_policies(many: settings) -> None:
+    # `make night` runs many more of the same.
+    @many
     @given(st.data())
     def agree(data: st.DataObject) -> None:
         policy = data.draw(policies())
         drawn = data.draw(st.lists(observations(policy), min_size=1, max_size=4))
-        assert Meanings(policy).disagreement(drawn) is None, part
+        assert Meanings(policy).disagreement(drawn) is None
 
     agree()
 

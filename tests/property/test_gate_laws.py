@@ -204,7 +204,7 @@ def test_a_denied_example_equals_an_absent_one(data: st.DataObject, recipe: Reci
     check_absence(data, recipe)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("check", [check_against_the_loop, check_identity, check_absence])
 def test_the_laws_hold_for_many_more_models(check: Callable[[st.DataObject, Recipe], None]) -> None:
     @given(st.data(), recipes())

@@ -34,7 +34,7 @@ TABLES = (
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(KINDS), st.sampled_from(TABLES), st.sets(st.sampled_from(NAMES), min_size=1, max_size=4), st.data()
 )

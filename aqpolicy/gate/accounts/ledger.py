@@ -156,6 +156,8 @@ def halt(spending: Spending, budget: str) -> Spending:
     """Return a spending as a budget that halts leaves it: nothing is taken."""
     everyone = torch.ones_like(spending.deferred).unsqueeze(1)
     left = _emptied(spending, everyone, Reason.HALTED)
+    if left.turned is not None:  # an earlier part of the step, in which budgets had visits wait
+        left = replace(left, deferred=left.deferred & ~left.turned.any(1), turned=None)
     return replace(left, charges=torch.zeros_like(spending.charges), halted=budget)
 
 
