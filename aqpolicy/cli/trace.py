@@ -57,13 +57,21 @@ def run(args: argparse.Namespace) -> int:
         return _source(args, opened)
     if args.what_if is not None:
         return _what_if(args, opened)
+    from aqpolicy.rerun.applying import Calibrated, calibrated
     from aqpolicy.trace.text import trace_lines
 
     found = _trace(args, opened)
+    intervals = calibrated(found, args.run)
+    facts = found.to_json()
+    if isinstance(intervals, Calibrated):
+        facts["calibrated"] = intervals.to_json()
     if args.json is not None:
-        write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
+        write_json(args.json, json.dumps(facts, indent=1, allow_nan=False).encode("utf-8") + b"\n")
     for line in trace_lines(found):
         print(line)
+    if intervals is not None:
+        print()
+        print("\n".join(intervals.lines(args.top) if isinstance(intervals, Calibrated) else [intervals]))
     return 0
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from aqpolicy.errors import AqpolicyError, InputError
+from aqpolicy.rerun.applying import CARD as ANNOTATOR
+from aqpolicy.rerun.applying import FILE
 from aqpolicy.rerun.card import Card, card
 from aqpolicy.rerun.closure import openings
 from aqpolicy.rerun.indirect import baseline
@@ -24,9 +26,7 @@ from aqpolicy.trace.behaviour import Named
 from aqpolicy.trace.query import trace_behaviour
 from aqpolicy.trust import replace_file
 
-FILE: Final = "calibration.json"
 RANDOM: Final = "random"
-ANNOTATOR: Final = "annotator"
 FEWEST: Final = 3
 """Groups that a card needs."""
 

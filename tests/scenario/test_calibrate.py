@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.gating import tables
@@ -13,6 +15,7 @@ from support.tracing import KEYRING, LOG, Story, write_bundle, write_manifest
 from aqpolicy.cli.main import main
 from aqpolicy.errors import IllegalTrainingSetupError, InputError
 from aqpolicy.rerun import first
+from aqpolicy.rerun.applying import FILE, Calibrated, calibrated
 from aqpolicy.rerun.calibration import calibrate, value_of, without
 from aqpolicy.rerun.origin import Origin
 from aqpolicy.trace import audit_run, open_run
@@ -152,7 +155,53 @@ def test_one_command_calibrates(tmp_path: Path, capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out
     assert "random groups of 2" in said
     assert "one annotator left out" in said
+    asked = ["trace", str(tmp_path / "run"), "--model", f"{code}:build", "--behaviour", f"{code}:margin:0"]
+    assert main(asked) == 0
+    assert "calibrated by 4 trainings without one annotator" in capsys.readouterr().out
+    assert main([*asked, "--damp", "1"]) == 0
+    assert "estimates with --damp 2.0, and not used" in capsys.readouterr().out
     assert main([*words, "--json", "--no-annotators"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert set(facts["cards"]) == {"random"}
     assert len(facts["groups"]) == 4
+
+
+def test_an_interval_is_slope_and_band_of_the_card(tmp_path: Path) -> None:
+    card = {"groups": 5, "slope": 0.5, "band": 2.0, "coverage": 0.8, "level": 0.9}
+    write_card(tmp_path, {"annotator": card})
+    found = calibrated(traced({"a": 4.0, "b": -2.0}), tmp_path)
+    assert isinstance(found, Calibrated)
+    scale = ((2.0**2 + 1.0**2) / 2) ** 0.5
+    assert [one.name for one in found.annotators] == ["a", "b"]
+    assert found.annotators[0].low == pytest.approx(2.0 - 2 * scale)
+    assert found.annotators[1].high == pytest.approx(-1.0 + 2 * scale)
+    assert "is of another run or model, and not used" in str(calibrated(traced({}, model="another"), tmp_path))
+    write_card(tmp_path, {})
+    assert "no card of annotators" in str(calibrated(traced({}), tmp_path))
+    (tmp_path / FILE).unlink()
+    assert calibrated(traced({}), tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"format": "aqpolicy calibration 2"}', "\xff"])
+def test_what_is_no_card_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match="no calibration card"):
+        calibrated(traced({}), tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [[], {}, {"slope": "1"}, {"slope": float("nan")}, {"groups": 10**400}])
+def test_a_card_of_no_numbers_is_refused(tmp_path: Path, wrong: object) -> None:
+    whole = {"groups": 5, "slope": 0.5, "band": 2.0, "coverage": 0.8, "level": 0.9}
+    write_card(tmp_path, {"annotator": {**whole, **wrong} if isinstance(wrong, dict) and wrong else wrong})
+    with pytest.raises(InputError, match="no calibration card"):
+        calibrated(traced({}), tmp_path)
+
+
+def write_card(folder: Path, cards: object) -> None:
+    facts = {"format": "aqpolicy calibration 1", "run": "r", "model": "m", "damp": 2.0, "cards": cards}
+    (folder / FILE).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def traced(annotators: dict[str, float], model: str = "m") -> Any:
+    entries = [SimpleNamespace(name=name, score=score) for name, score in annotators.items()]
+    return SimpleNamespace(run="r", model=model, level=3, damp=2.0, annotators=entries)
