@@ -14,6 +14,7 @@ from aqpolicy.bundle.tables import NO_LIMIT, BudgetTable
 from aqpolicy.errors import InputError
 from aqpolicy.lineage import NO_INDEX, NO_SURPRISAL
 from aqpolicy.report.data import BurnDown, Chapter, HeatMap, LogPart, PolicyPart, Report, Table
+from aqpolicy.report.indirect import indirect_influence
 from aqpolicy.report.markup import number
 from aqpolicy.trace import AuditReport, Footprint, Run
 from aqpolicy.trust import digest_text, sha256
@@ -30,8 +31,8 @@ LIMITS: Final = (
         "it. Estimates are first-order and no retraining; claims about whole classes need a run without them."
     ),
     (
-        "Behaviours are traced in sketches of the gradients, stored as single bytes. The error statement beside each "
-        "trace says how far the books close and what sketching alone is off by."
+        "Behaviours are traced in what was recorded of the gradients: sketches or factors, rounded to bytes or less. The "
+        "error statement beside each trace says how far the books close and what recording alone is off by."
     ),
     (
         "Admitted mass is a sum of gradient norms over visits. It says how much an observation was allowed to write, "
@@ -61,7 +62,7 @@ def report_of_run(run: Run, audit: AuditReport, policy: PolicyPart | None = None
         heat_maps=(heat_map_of(run, f"Policy {run.bundle.policy_name}"),),
         budgets=tuple(burn_downs_of(run)),
         log=log_of(run, audit),
-        limits=LIMITS,
+        limits=(LIMITS[0], indirect_influence(run), *LIMITS[1:]),
     )
 
 

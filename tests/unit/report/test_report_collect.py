@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from aqpolicy.report import (
     report_of_run,
     view_of_trace,
 )
+from aqpolicy.report.indirect import indirect_influence
 from aqpolicy.report.why import render_trace
 from aqpolicy.trace import audit_run, footprint, open_run
 from aqpolicy.trace.behaviour import Named
@@ -121,3 +123,23 @@ def test_the_command_writes_a_page_for_an_honest_run_and_nothing_for_a_damaged_o
     assert main(["report", str(damaged), "--keyring", str(tmp_path / "keys.json"), "--out", str(gone)]) == 2
     assert not gone.exists()
     assert "aqpolicy: error: " in capsys.readouterr().err
+
+
+def test_what_closed_groups_feel_indirectly_stands_beside_the_claim(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "run"))
+    run = open_run(folder, KEYRING)
+    assert "was not measured" in indirect_influence(run)
+    group = {"group": "g1", "examples": 6, "part": 0.25}
+    facts = {"format": "aqpolicy indirect 1", "run": run.run_id, "model": (run.published or {})["model"]}
+    path = folder / "indirect.json"
+    path.write_text(json.dumps({**facts, "groups": [group, {**group, "part": None}]}), encoding="utf-8")
+    said = indirect_influence(run)
+    assert "`g1` moved by 25.0% of its displacement (6 examples)" in said
+    assert "by nothing that could be compared" in said
+    assert said in report_of_run(run, audit_run(folder, KEYRING)).limits
+    path.write_text(json.dumps({**facts, "model": "x", "groups": []}), encoding="utf-8")
+    assert "another run or model" in indirect_influence(run)
+    for wrong in (b"", b"[]", b"{}", b"[" * 100_000, b"\xff", json.dumps({**facts, "groups": [{"part": 1}]}).encode()):
+        path.write_bytes(wrong)
+        with pytest.raises(InputError, match="no measurement"):
+            indirect_influence(run)
