@@ -31,8 +31,8 @@ LIMITS: Final = (
         "it. Estimates are first-order and no retraining; claims about whole classes need a run without them."
     ),
     (
-        "Behaviours are traced in what was recorded of the gradients: sketches or factors, rounded to bytes or less. The "
-        "error statement beside each trace says how far the books close and what recording alone is off by."
+        "Behaviours are traced in what was recorded of the gradients: sketches or factors, rounded to bytes or less. "
+        "The error statement beside each trace says how far the books close and what recording alone is off by."
     ),
     (
         "Admitted mass is a sum of gradient norms over visits. It says how much an observation was allowed to write, "
