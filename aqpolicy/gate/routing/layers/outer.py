@@ -30,14 +30,12 @@ from aqpolicy.gate.routing.layers.rule import (
     widened,
 )
 
-GRAM_ADVANTAGE: Final = 24
-"""How much a materialised gradient costs per element, in products of the Gram form; measured on a CPU.
+GRAM_ADVANTAGE: Final = 100
+"""How much a materialised gradient costs per element, in products of the Gram form: memory costs more than products.
 
 Below it, Gram matrices and a weighted sum of its own beat the examples' own gradients, norm and sum together.
+A constant and not a measurement at attach: the same run makes the same numbers.
 """
-
-GRAM_ADVANTAGE_ELSEWHERE: Final = 100
-"""The same on an accelerator, where products are cheaper than memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +51,12 @@ class Extent:
         """Whether Gram matrices are the cheaper way to the norms alone."""
         return self.length == 1 or self.length * (self.wide + self.narrow) < self.wide * self.narrow
 
-    def gram_for_both(self, device: torch.device) -> bool:
-        """Return whether Gram matrices and a weighted sum of its own are the cheaper way to both."""
-        advantage = GRAM_ADVANTAGE if device.type == "cpu" else GRAM_ADVANTAGE_ELSEWHERE
+    def gram_for_both(self, advantage: int) -> bool:
+        """Return whether Gram matrices and a weighted sum of its own are the cheaper way to both.
+
+        Args:
+            advantage: How much a materialised gradient costs per element, in products of the Gram form.
+        """
         return self.length == 1 or self.length**2 * (self.wide + self.narrow) < advantage * self.wide * self.narrow
 
     @property
@@ -73,6 +74,10 @@ class OuterRule(Rule):
     """Whether the bias adds up other positions than those of the outer products."""
     rows_are_inputs: ClassVar[bool] = False
     """Whether the weight has input features on its first axis."""
+
+    def advantage(self, device: torch.device) -> int:  # noqa: ARG002 - alike on all devices, but for convolutions
+        """Return how much a materialised gradient costs per element, in products of the Gram form."""
+        return GRAM_ADVANTAGE
 
     @abstractmethod
     def extent(self, use: Use) -> Extent | None:
@@ -100,7 +105,7 @@ class OuterRule(Rule):
     def materialises(self, use: Use) -> bool:
         """Return whether the Gram matrices and a sum of their own would cost more."""
         extent = self.extent(use)
-        return use.wanted[0] and (extent is None or not extent.gram_for_both(use.e.device))
+        return use.wanted[0] and (extent is None or not extent.gram_for_both(self.advantage(use.e.device)))
 
     def squared_norms(self, use: Use) -> Tensor:
         """Choose the cheapest way."""

@@ -8,7 +8,7 @@ from support.layer_uses import use_of
 from torch import Tensor, nn
 
 from aqpolicy.gate.routing.layers import Use
-from aqpolicy.gate.routing.layers.outer import Extent, OuterRule, outer_norms
+from aqpolicy.gate.routing.layers.outer import GRAM_ADVANTAGE, Extent, OuterRule, outer_norms
 from aqpolicy.gate.routing.layers.rule import CACHE_BYTES, SCRATCH_BYTES, cached, chunks, joined, sum_of_squares
 
 
@@ -23,13 +23,14 @@ def linear_use(length: int, wide: int, narrow: int, examples: int = 3) -> Use:
     [
         (Extent(1, 2, 2), True, True),  # one position: a product of norms
         (Extent(32, 768, 768), True, True),  # few positions, many features: Gram matrices
-        (Extent(128, 768, 768), True, False),  # in between: Gram matrices only where no sum is wanted
+        (Extent(128, 384, 384), True, True),
+        (Extent(256, 768, 768), True, False),  # in between: Gram matrices only where no sum is wanted
         (Extent(512, 64, 64), False, False),  # many positions, few features: the gradients themselves
         (Extent(128, 8, 384), False, False),  # an adapter of low rank
     ],
 )
 def test_the_cheapest_way_follows_from_positions_and_features(extent: Extent, for_norms: bool, for_both: bool) -> None:
-    assert (extent.gram_for_norms, extent.gram_for_both(torch.device("cpu"))) == (for_norms, for_both)
+    assert (extent.gram_for_norms, extent.gram_for_both(GRAM_ADVANTAGE)) == (for_norms, for_both)
 
 
 @pytest.mark.parametrize(("length", "wide", "narrow"), [(1, 7, 5), (3, 40, 30), (12, 40, 30), (50, 4, 3)])
