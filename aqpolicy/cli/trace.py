@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aqpolicy.errors import InputError
 
 if TYPE_CHECKING:
+    from aqpolicy.rerun.foreseeing import Foreseen
     from aqpolicy.trace import Run
     from aqpolicy.trace.result import Trace
 
@@ -40,6 +41,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--damp", type=float, default=2.0, metavar="X", help="curvature of the estimate (default 2)")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="updates and examples listed (default 10)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the answer as JSON")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="also write the trace of a behaviour as a page")
     parser.set_defaults(func=run)
 
 
@@ -52,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--behaviour needs --model, the function that builds the untrained model")
     if args.what_if is not None and args.behaviour is None:
         raise InputError("--what-if is about a behaviour; give --behaviour and --model")
+    if args.html is not None and args.behaviour is None:
+        raise InputError("--html shows where a behaviour comes from; give --behaviour and --model")
     opened = open_for_reading(args.run, args.keyring)
     if args.behaviour is None:
         return _source(args, opened)
@@ -62,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
     found = _trace(args, opened)
     intervals = calibrated(found, args.run)
+    if args.html is not None:
+        _write_page(args, found)
     facts = found.to_json()
     if isinstance(intervals, Calibrated):
         facts["calibrated"] = intervals.to_json()
@@ -105,6 +111,17 @@ def _trace(args: argparse.Namespace, opened: Run) -> Trace:
     return trace_behaviour(opened, model, behaviour, level=args.level, damp=args.damp, top=args.top)
 
 
+def _write_page(args: argparse.Namespace, found: Trace, foreseen: Foreseen | None = None) -> None:
+    from aqpolicy.report.trace_page import render_trace_page
+    from aqpolicy.rerun.applying import Calibrated, calibrated
+    from aqpolicy.trust import replace_file
+
+    intervals = calibrated(found, args.run)
+    page = render_trace_page(found, intervals if isinstance(intervals, Calibrated) else None, foreseen)
+    replace_file(args.html, page.encode("utf-8"))
+    print(f"{args.html}: written", file=sys.stderr)
+
+
 def _what_if(args: argparse.Namespace, opened: Run) -> int:
     from aqpolicy.bundle import load_bundle
     from aqpolicy.rerun.foreseeing import foresee
@@ -115,6 +132,8 @@ def _what_if(args: argparse.Namespace, opened: Run) -> int:
     found = foresee(opened, other, find_function(args.model), find_function(args.behaviour), damp=args.damp)
     if args.json is not None:
         write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
+    if args.html is not None:
+        _write_page(args, _trace(args, opened), found)
     for line in found.lines():
         print(line)
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from aqpolicy.report.data import Bars, BurnDown
 from aqpolicy.report.markup import measured, number, text
@@ -70,6 +70,27 @@ def render_bars(bars: Bars) -> str:
         f"{_key(name for name, _ in bars.arms)}"
         f'<svg viewBox="0 0 {_WIDTH} {total}" width="{_WIDTH}" height="{total}" role="img" '
         f'aria-label="{text(f"{bars.title}. {summary}")}">{inner}</svg></figure>'
+    )
+
+
+def render_signed(title: str, names: Sequence[str], values: Sequence[float]) -> str:
+    """Return one bar per name, to the right of the middle where it is positive and to the left where it is not."""
+    top = max(map(abs, values), default=0.0) or 1.0
+    line, left, room = 20, 120, (_WIDTH - 120 - 84) / 2
+    inner = "".join(
+        f'<text x="0" y="{at * line + 14}">{text(name)}</text>'
+        f'<rect class="{"up" if value >= 0 else "down"}" x="{left + room + min(value, 0) / top * room:.1f}" '
+        f'y="{at * line + 4}" width="{max(abs(value) / top * room, 0.5):.1f}" height="12" rx="2"/>'
+        f'<text class="dim" x="{_WIDTH - 78}" y="{at * line + 14}">{text(f"{value:+.3g}")}</text>'
+        for at, (name, value) in enumerate(zip(names, values, strict=True))
+    )
+    summary = "; ".join(f"{name} {value:+.3g}" for name, value in zip(names, values, strict=True))
+    height = line * len(names) + 4
+    middle = f'<line class="axis" x1="{left + room}" x2="{left + room}" y1="0" y2="{height}"/>'
+    return (
+        f"<figure><figcaption><b>{text(title)}</b></figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img" '
+        f'aria-label="{text(f"{title}. {summary}")}">{middle}{inner}</svg></figure>'
     )
 
 

@@ -5,50 +5,29 @@ It renders what it is given and judges nothing. Every text is escaped.
 
 from __future__ import annotations
 
-from base64 import b64encode
-from hashlib import sha256
-
 from aqpolicy.report.charts import render_bars, render_burn_down
 from aqpolicy.report.data import Chapter, Comparison, LogPart, Report, Table
+from aqpolicy.report.frame import Section, render_page, security_policy
 from aqpolicy.report.heatmap import render_heat_map
 from aqpolicy.report.markup import facts, measured, table, text
 from aqpolicy.report.policy import render_policy
 from aqpolicy.report.style import SCRIPT, STYLE
 from aqpolicy.report.why import render_trace
 
-Section = tuple[str, str, str]
-"""Anchor, heading and body."""
+_FOOTER = (
+    "Made by aqpolicy. Supporting evidence from one run's signed record; "
+    "this page is not signed, the files it was made from are."
+)
 
 
 def content_security_policy() -> str:
     """Return the policy of the page: nothing but its own style and script."""
-    return (
-        f"default-src 'none'; style-src {_source_hash(STYLE)}; script-src {_source_hash(SCRIPT)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    return security_policy(STYLE, SCRIPT)
 
 
 def render_report(data: Report) -> str:
     """Return the whole page."""
-    sections = [section for section in _sections(data) if section[2]]
-    links = "".join(f'<li><a href="#{anchor}">{text(heading)}</a></li>' for anchor, heading, _ in sections)
-    body = "".join(
-        f'<section id="{anchor}" aria-labelledby="{anchor}-h"><h2 id="{anchor}-h">{text(heading)}</h2>{inner}</section>'
-        for anchor, heading, inner in sections
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{content_security_policy()}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="referrer" content="no-referrer"><meta name="generator" content="aqpolicy">'
-        f"<title>{text(data.title)}</title><style>{STYLE}</style></head>\n<body>"
-        '<a class="skip" href="#main">Skip to the content</a>'
-        f'<header><h1>{text(data.title)}</h1><p class="lead">{text(data.subtitle)}</p></header>'
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n<main id="main" tabindex="-1">{body}</main>\n'
-        "<footer>Made by aqpolicy. Supporting evidence from one run's signed record; "
-        "this page is not signed, the files it was made from are.</footer>"
-        f"<script>{SCRIPT}</script></body></html>\n"
-    )
+    return render_page(data.title, data.subtitle, _sections(data), _FOOTER, style=STYLE, script=SCRIPT)
 
 
 def _sections(data: Report) -> list[Section]:
@@ -56,24 +35,18 @@ def _sections(data: Report) -> list[Section]:
     moved = f'<div class="figures">{"".join(render_bars(bars) for bars in data.displacement)}</div>'
     burned = f'<div class="figures">{"".join(render_burn_down(budget) for budget in data.budgets)}</div>'
     return [
-        ("summary", "What happened", _story(data.chapters) + facts(data.facts)),
-        ("comparison", "Side by side", comparison),
-        ("displacement", "What moved the weights", moved if data.displacement else ""),
-        (
-            "policy",
-            "Policy",
-            "".join(render_policy(part, opened=at == 0) for at, part in enumerate(data.policies)),
+        Section("summary", "What happened", _story(data.chapters) + facts(data.facts)),
+        Section("comparison", "Side by side", comparison),
+        Section("displacement", "What moved the weights", moved if data.displacement else ""),
+        Section(
+            "policy", "Policy", "".join(render_policy(one, opened=at == 0) for at, one in enumerate(data.policies))
         ),
-        ("mass", "What was let in, and where", "".join(render_heat_map(heat) for heat in data.heat_maps)),
-        ("budgets", "Budgets", burned if data.budgets else ""),
-        (
-            "why",
-            "Why?",
-            "".join(render_trace(view, f"trace-{at}") for at, view in enumerate(data.traces)),
-        ),
-        ("footprint", "Footprint", table(data.footprint) if data.footprint is not None else ""),
-        ("log", "Log", _log(data.log) if data.log is not None else ""),
-        ("limits", "Limits of these claims", _limits(data.limits)),
+        Section("mass", "What was let in, and where", "".join(map(render_heat_map, data.heat_maps))),
+        Section("budgets", "Budgets", burned if data.budgets else ""),
+        Section("why", "Why?", "".join(render_trace(view, f"trace-{at}") for at, view in enumerate(data.traces))),
+        Section("footprint", "Footprint", table(data.footprint) if data.footprint is not None else ""),
+        Section("log", "Log", _log(data.log) if data.log is not None else ""),
+        Section("limits", "Limits of these claims", _limits(data.limits)),
     ]
 
 
@@ -104,7 +77,3 @@ def _log(log: LogPart) -> str:
 
 def _limits(limits: tuple[str, ...]) -> str:
     return f"<ul>{''.join(f'<li>{text(limit)}</li>' for limit in limits)}</ul>" if limits else ""
-
-
-def _source_hash(content: str) -> str:
-    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"

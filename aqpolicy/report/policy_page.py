@@ -7,11 +7,10 @@ the style sheet.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
-from hashlib import sha256
 from typing import Final
 
 from aqpolicy.report.data import Table
+from aqpolicy.report.frame import Section, render_page
 from aqpolicy.report.heatmap import LEVELS
 from aqpolicy.report.markup import facts, table, text
 from aqpolicy.report.sheet import Block, Card, Facts, Items, Matrix, Paragraph, Part, Shares, Sheet, Signatures
@@ -54,30 +53,12 @@ table.heat td,svg{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 
 def render_sheet(sheet: Sheet) -> str:
     """Return the whole page."""
-    links = "".join(f'<li><a href="#{text(part.anchor)}">{text(part.heading)}</a></li>' for part in sheet.parts)
-    body = "".join(map(_part, sheet.parts))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_security_policy()}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="referrer" content="no-referrer"><meta name="generator" content="aqpolicy">'
-        f"<title>{text(sheet.title)}</title><style>{_STYLE}</style></head>\n<body>"
-        '<a class="skip" href="#main">Skip to the content</a>'
-        f'<header><h1>{text(sheet.title)}</h1><p class="lead">{text(sheet.subtitle)}</p></header>'
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n<main id="main" tabindex="-1">{body}</main>\n'
-        f"<footer>{_prose(sheet.footer)}</footer></body></html>\n"
-    )
+    parts = [_part(part) for part in sheet.parts]
+    return render_page(sheet.title, sheet.subtitle, parts, _prose(sheet.footer), style=_STYLE)
 
 
-def _security_policy() -> str:
-    style = b64encode(sha256(_STYLE.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
-
-
-def _part(part: Part) -> str:
-    anchor = text(part.anchor)
-    heading = f'<h2 id="{anchor}-h">{text(part.heading)}</h2>'
-    return f'<section id="{anchor}" aria-labelledby="{anchor}-h">{heading}{_blocks(part.blocks)}</section>\n'
+def _part(part: Part) -> Section:
+    return Section(part.anchor, part.heading, _blocks(part.blocks))
 
 
 def _blocks(blocks: tuple[Block, ...]) -> str:

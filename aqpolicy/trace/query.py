@@ -109,6 +109,7 @@ def explain(
         level=level,
         damp=damp,
         visits=visits.count,
+        groups=run.tables.groups,
         total=scores.chosen.sum().item(),
         opening=scores.opening.sum().item(),
         regions=_regions(run, scores, behaviour, ending),

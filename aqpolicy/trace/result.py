@@ -101,6 +101,8 @@ class Trace:
     level: int
     damp: float
     visits: int
+    groups: tuple[str, ...]
+    """The depth groups, as the groups of all entries are ordered."""
     total: float
     """Sum of all scores."""
     opening: float

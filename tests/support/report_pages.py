@@ -20,7 +20,7 @@ from aqpolicy.report import (
     Why,
 )
 
-VOID = {"meta", "br", "line", "rect"}
+VOID = {"meta", "br", "input", "line", "rect"}
 
 
 class Page(HTMLParser):
