@@ -38,6 +38,7 @@ SUMMARIES: Final = {
     "trace": "follow a behaviour back to updates and annotators",
     "revoke": "show what a model learned from a source that is withdrawn",
     "promote": "witness, publish or abort a model that waits for it",
+    "index": "compile a run, so that behaviours are traced at once",
     "close": "check that a run's book balances",
     "memorization": "list the examples that a model may hold by heart",
     "replay": "say what another policy would have decided in a run, and train it again",

@@ -37,6 +37,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--what-if", metavar="BUNDLE", type=Path, help="say what this policy would make of the behaviour; needs factors"
     )
+    parser.add_argument(
+        "--index", metavar="FILE", type=Path, help="answer from what `aqpolicy index` compiled, at once"
+    )
     parser.add_argument("--level", type=int, choices=(0, 3), default=3, help="0: contribution, 3: estimate (default)")
     parser.add_argument("--damp", type=float, default=2.0, metavar="X", help="curvature of the estimate (default 2)")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="updates and examples listed (default 10)")
@@ -54,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--behaviour needs --model, the function that builds the untrained model")
     if args.what_if is not None and args.behaviour is None:
         raise InputError("--what-if is about a behaviour; give --behaviour and --model")
+    if args.index is not None:
+        return _by_index(args)
     if args.html is not None and args.behaviour is None:
         raise InputError("--html shows where a behaviour comes from; give --behaviour and --model")
     opened = open_for_reading(args.run, args.keyring)
@@ -109,6 +114,21 @@ def _trace(args: argparse.Namespace, opened: Run) -> Trace:
 
     model, behaviour = find_function(args.model), find_function(args.behaviour)
     return trace_behaviour(opened, model, behaviour, level=args.level, damp=args.damp, top=args.top)
+
+
+def _by_index(args: argparse.Namespace) -> int:
+    from aqpolicy.trace.behaviour import find_function
+    from aqpolicy.trace.index import trace_by_index
+
+    if args.behaviour is None or args.what_if is not None or args.html is not None:
+        raise InputError("--index answers a behaviour, as text or --json; leave --what-if and --html out")
+    model, behaviour = find_function(args.model), find_function(args.behaviour)
+    found = trace_by_index(args.run, args.index, model, behaviour, args.top)
+    if args.json is not None:
+        write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
+    for line in found.lines():
+        print(line)
+    return 0
 
 
 def _write_page(args: argparse.Namespace, found: Trace, foreseen: Foreseen | None = None) -> None:

@@ -98,7 +98,7 @@ def foresee(run: Run, bundle: Bundle, model: Named, behaviour: Named, *, damp: f
     visits = load_visits(run)
     ending = load_ending(visits)
     refuse_open_books(close_books(visits, ending))
-    measured = measure(visits, build_model(model, ending), behaviour)
+    measured = measure(visits, build_model(model, ending.state), behaviour)
     prices = score(visits, measured.gradient, ending, level=3, damp=damp).prices
     if prices is None:
         raise TraceError('what was denied has a price only where it is recorded; train with `record="factors"`')

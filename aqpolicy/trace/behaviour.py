@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from aqpolicy.errors import AqpolicyError, InputError, TraceError
-from aqpolicy.gate.routing.groups import bind_groups
-from aqpolicy.trace.visits import Ending, Visits
+from aqpolicy.gate.routing.groups import Binding, bind_groups
+from aqpolicy.trace.visits import Visits
 
 _FORM: Final = "`FILE.py:FUNCTION` or `package.module:FUNCTION`"
 
@@ -90,7 +90,7 @@ def _executed(name: str, load: Callable[[], Any]) -> ModuleType:
     return module
 
 
-def build_model(named: Named, ending: Ending) -> nn.Module:
+def build_model(named: Named, state: dict[str, Any]) -> nn.Module:
     """Build the model and give it the published weights, in evaluation mode.
 
     Raises:
@@ -101,7 +101,7 @@ def build_model(named: Named, ending: Ending) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(f"`{named.text}` returned a {type(model).__name__}, not a torch module")
     try:
-        model.load_state_dict(ending.state, strict=True)
+        model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise TraceError(f"the published weights do not fit the model of `{named.text}`: {error}") from error
     return model.eval()
@@ -114,20 +114,41 @@ def measure(visits: Visits, model: nn.Module, named: Named) -> Behaviour:
         InputError: The function fails, or returns no single finite number that depends on the model.
         GateError: The model's parameters are not those that the bundle governs.
     """
-    run = visits.run
-    groups = bind_groups(model, run.tables.groups, run.bundle.parameters)
-    if tuple(group.shapes for group in groups) != visits.space.shapes:
+    run, space = visits.run, visits.space
+    return measure_in(model, named, run.tables.groups, run.bundle.parameters, space.shapes, space.image)
+
+
+def measure_in(  # noqa: PLR0917 - what a run says of its space
+    model: nn.Module,
+    named: Named,
+    names: Sequence[str],
+    parameters: Binding,
+    shapes: Sequence[Sequence[tuple[int, ...]]],
+    image: Callable[[int, Tensor], Tensor],
+) -> Behaviour:
+    """Return the same, given what there is to know of the run.
+
+    Args:
+        model: The published model.
+        named: The behaviour.
+        names: The depth groups.
+        parameters: Per group, what the bundle governs.
+        shapes: Per group, the shapes of what was trained.
+        image: From a group's number and flat gradient to what it is in the space that the run recorded.
+    """
+    groups = bind_groups(model, names, parameters)
+    if tuple(group.shapes for group in groups) != tuple(shapes):
         raise TraceError("the model trains other parameters than the run did; freeze what the run froze")
     value = _called(named, model)
     if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad or not bool(value.isfinite()):
         raise InputError(f"`{named.text}` must return one finite number that depends on the model's parameters")
-    parameters = [parameter for group in groups for parameter in group.parameters]
-    found = iter(torch.autograd.grad(value.reshape(()), parameters, allow_unused=True))
+    trained = [parameter for group in groups for parameter in group.parameters]
+    found = iter(torch.autograd.grad(value.reshape(()), trained, allow_unused=True))
     gradient = []
     for group in groups:
         parts = [_flat(parameter, next(found)) for parameter in group.parameters]
         flat = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
-        gradient.append(visits.space.image(group.index, flat))
+        gradient.append(image(group.index, flat))
     return Behaviour(named.text, value.item(), tuple(gradient))
 
 

@@ -78,7 +78,7 @@ def trace_behaviour(
     ending = load_ending(visits)
     closures = close_books(visits, ending)
     refuse_open_books(closures)
-    measured = measure(visits, build_model(model, ending), behaviour)
+    measured = measure(visits, build_model(model, ending.state), behaviour)
     return explain(visits, ending, closures, measured, level=level, damp=damp, top=top)
 
 

@@ -287,7 +287,7 @@ def load_ending(visits: Visits) -> Ending:
     digest = sha256(data).hex()
     if digest != published.get("model"):
         raise TraceError(f"`{path}` is not the model that the log published; restore it")
-    state = _read_state(data)
+    state = read_state(data)
     groups = range(len(run.tables.groups))
     if isinstance(visits.space, FactorSpace):
         begun = read_start(run.folder, run.genesis.get("start"))
@@ -299,7 +299,12 @@ def load_ending(visits: Visits) -> Ending:
     return Ending(digest, state, travelled, opening)
 
 
-def _read_state(data: bytes) -> dict[str, Any]:
+def read_state(data: bytes) -> dict[str, Any]:
+    """Return published weights.
+
+    Raises:
+        TraceError: The bytes hold no plain weights.
+    """
     try:
         state = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:

@@ -39,6 +39,9 @@ class Writing(Protocol):
     def pull(self, weights: Tensor) -> Tensor:
         """Return sums of weight times gradient, (k, b, g) -> (k, n)."""
 
+    def gradients(self) -> Tensor:
+        """Return the gradients themselves, before the factor where that is known, (b, n)."""
+
 
 @dataclass(frozen=True, slots=True)
 class SketchWriting:
@@ -71,6 +74,10 @@ class SketchWriting:
         parts = torch.split(self.rows, list(self.widths), 1)
         return torch.cat([weights[:, :, group] @ part for group, part in enumerate(parts)], dim=1)
 
+    def gradients(self) -> Tensor:
+        """Return the admitted gradients themselves."""
+        return self.rows
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:
@@ -95,14 +102,17 @@ class _Part:
             return own @ self.values.T
         return (torch.matmul(self.rows, own.reshape(len(own), self.rows.shape[1], -1)) * self.columns).sum(2)
 
-    def gram(self, ground: Tensor | None) -> Tensor:
+    def dense(self) -> Tensor:
+        """Return the gradients themselves, (b, n)."""
         if self.rows is not None and self.columns is not None:
-            if ground is None:
-                return (self.rows @ self.rows.T) * (self.columns @ self.columns.T)
-            values = (self.rows.unsqueeze(2) * self.columns.unsqueeze(1)).flatten(1)
-        else:
-            assert self.values is not None  # noqa: S101 - for mypy
-            values = self.values
+            return (self.rows.unsqueeze(2) * self.columns.unsqueeze(1)).flatten(1)
+        assert self.values is not None  # noqa: S101 - for mypy
+        return self.values
+
+    def gram(self, ground: Tensor | None) -> Tensor:
+        if ground is None and self.rows is not None and self.columns is not None:
+            return (self.rows @ self.rows.T) * (self.columns @ self.columns.T)
+        values = self.dense()
         if ground is not None:
             values = values * ground[self.start : self.stop].sqrt()
         return values @ values.T
@@ -175,6 +185,13 @@ class FactorWriting:
         for part in self._parts:
             total[:, part.start : part.stop] = part.sum(admitted[:, :, part.group].to(self.factors.dtype))
         return total.double()
+
+    def gradients(self) -> Tensor:
+        """Return the gradients themselves, before the factor."""
+        whole = torch.zeros(self.count, self._size, dtype=self.factors.dtype)
+        for part in self._parts:
+            whole[:, part.start : part.stop] = part.dense()
+        return whole
 
 
 def _part(group: int, start: int, one: Written, count: int) -> _Part | None:

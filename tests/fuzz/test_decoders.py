@@ -63,12 +63,12 @@ ALL = (
     "attempt", "base64", "block", "book", "bundle", "canonical JSON", "checked row proof", "checkpoint",
     "context", "credential", "credentials", "entry", "entry of a block", "envelope", "factors",
     "factors of 4 bits", "facts", "first entry", "fork", "frontier", "going back", "head of a manifest",
-    "key of a row", "keyring", "label evidence", "live", "log proof", "manifest", "memorization report",
-    "model", "path", "private key", "public key", "row", "row of float16", "row proof", "rows", "run example",
-    "run group", "run route", "run step", "signatures", "signed bundle", "signed credential",
-    "signed head of a manifest", "signed memorization report", "signed state", "signed status list",
-    "signed taxonomy", "state", "status list", "step", "step of one rank", "sums", "tail of a row", "taxonomy",
-    "touched rows", "unverified envelope",
+    "header of a trace index", "key of a row", "keyring", "label evidence", "live", "log proof", "manifest",
+    "memorization report", "model", "path", "private key", "public key", "row", "row of float16", "row proof",
+    "rows", "run example", "run group", "run route", "run step", "signatures", "signed bundle",
+    "signed credential", "signed head of a manifest", "signed memorization report", "signed state",
+    "signed status list", "signed taxonomy", "state", "status list", "step", "step of one rank", "sums",
+    "tail of a row", "taxonomy", "touched rows", "trace index", "unverified envelope",
 )  # fmt: skip
 
 

@@ -53,6 +53,8 @@ from aqpolicy.provenance.status import STATUS_TYPE, open_status_list, seal_statu
 from aqpolicy.provenance.taxonomy import TAXONOMY_TYPE, open_taxonomy, seal_taxonomy
 from aqpolicy.report.live_form import parse_live
 from aqpolicy.trace.factors import FactorShape
+from aqpolicy.trace.index import MAGIC as INDEX_MAGIC
+from aqpolicy.trace.index import Facts, Index, load_index, rounded, write_index
 from aqpolicy.trust import (
     Checkpoint,
     Frontier,
@@ -363,6 +365,8 @@ def _signed(folder: Path, held: Content) -> tuple[Decoder, ...]:
             [payload_of(kept, REPORT_TYPE, KEY)],
         ),
         Decoder("factors of 4 bits", (), _factors(4), [_record(4)]),
+        Decoder("trace index", (), _index(folder), [_index_bytes(folder)]),
+        Decoder("header of a trace index", (), _under_header(folder), [_index_header(folder)]),
         Decoder("signed state", (), _payload(STATE_TYPE, KEY, told), [payload_of(state, STATE_TYPE, KEY)]),
     )
 
@@ -399,6 +403,45 @@ def _record(bits: int) -> bytes:
 
 def _factors(bits: int) -> Callable[[bytes], Any]:
     return lambda data: FactorShape(SHAPES, bits).read([data])
+
+
+def _index_bytes(folder: Path) -> bytes:
+    """Return a trace index of two examples."""
+    shapes = (((2, 1), (2,)),)
+    facts = Facts("r", "p", "00", 2.0, ("a",), ((("w", (2, 1)), ("b", (2,))),), shapes, None, ("c",), ("x", "y"), 0.5)
+    levels, scales = rounded(torch.ones(2, 3))
+    sums, visits = torch.ones(1, 1, 3, dtype=torch.float64), torch.ones(1, dtype=torch.int64)
+    path = folder / "seed.index"
+    write_index(path, Index(facts, torch.eye(3, 4), levels, scales, torch.zeros(2, dtype=torch.int32), sums, visits))
+    return path.read_bytes()
+
+
+def _index_header(folder: Path) -> bytes:
+    data = _index_bytes(folder)
+    start = len(INDEX_MAGIC) + 8
+    return data[start : start + int.from_bytes(data[start - 8 : start], "little")]
+
+
+def _index(folder: Path) -> Callable[[bytes], Any]:
+    def decode(data: bytes) -> Any:
+        path = folder / "some.index"
+        path.write_bytes(data)
+        return load_index(path)
+
+    return decode
+
+
+def _under_header(folder: Path) -> Callable[[bytes], Any]:
+    """Return what reads an index with another header, under the digest that this has."""
+    data, own = _index_bytes(folder), _index_header(folder)
+    behind = len(INDEX_MAGIC) + 8 + len(own) + 32
+    rest, read = data[behind + -behind % 64 :], _index(folder)
+
+    def decode(header: bytes) -> Any:
+        front = INDEX_MAGIC + len(header).to_bytes(8, "little") + header + sha256(header)
+        return read(front + b"\0" * (-len(front) % 64) + rest)
+
+    return decode
 
 
 def _named(parse: Callable[[bytes, str], Any]) -> Callable[[bytes], Any]:

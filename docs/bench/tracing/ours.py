@@ -51,7 +51,7 @@ class Reader:
         def margin(model: nn.Module) -> Tensor:
             return margins(model(x.unsqueeze(0)), label.unsqueeze(0)).squeeze(0)
 
-        model = build_model(Named("model", self.trained.setup.model, None), self.ending)
+        model = build_model(Named("model", self.trained.setup.model, None), self.ending.state)
         return measure(self.visits, model, Named("margin", margin, None))
 
     def trace(self, x: Tensor, labels: Tensor, level: int, damp: float = DEFAULT_DAMP) -> Traced:
