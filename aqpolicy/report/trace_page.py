@@ -137,7 +137,7 @@ def render_trace_page(trace: Trace, calibrated: Calibrated | None = None, forese
     sections = [
         Section("behaviour", "The behaviour", facts(_facts(trace))),
         Section("why", "Why?", render_trace(view, "path")),
-        Section("regions", "Depth groups", _regions(trace)),
+        Section("regions", "Depth groups and rows", _regions(trace), tools=True),
         Section("annotators", "Annotators", _annotators(trace, calibrated), tools=True),
         Section("leave-out", "What if labels were left out?", _leave_out(trace, calibrated), tools=True),
         Section("policy", "What if the policy were another?", "" if foreseen is None else _foreseen(foreseen)),
@@ -182,7 +182,24 @@ def _regions(trace: Trace) -> str:
     names = [one.name for one in trace.regions]
     figures = "".join(render_signed(title, names, values) for title, values in readings)
     note = "Three readings that answer different questions, each on a scale of its own. They are never mixed."
-    return f'<p class="note">{text(note)}</p><div class="figures">{figures}</div>'
+    return f'<p class="note">{text(note)}</p><div class="figures">{figures}</div>{_rows(trace)}'
+
+
+def _rows(trace: Trace) -> str:
+    if not trace.rows:
+        return ""
+    rows = tuple(
+        (
+            f"{part.parameter}[{part.row}]",
+            part.group,
+            f"{part.score:+.4g}",
+            f"{part.contribution:+.4g}",
+            f"{part.holds:+.4g}",
+        )
+        for part in trace.rows
+    )
+    columns = ("Row of a parameter", "Depth group", "Estimate", "Contribution", "Along its way")
+    return table(Table("Rows of parameters, the strongest", columns, rows))
 
 
 def _annotators(trace: Trace, calibrated: Calibrated | None) -> str:

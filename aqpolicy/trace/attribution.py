@@ -36,6 +36,18 @@ CEILING: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Scores of all visits together, number by number of the parameters: what each place of the model received.
+
+    Shapes:
+        contribution (n,), chosen (n,).
+    """
+
+    contribution: Tensor
+    chosen: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """Positive: the visit raised the behaviour.
 
@@ -49,6 +61,8 @@ class Scores:
     """What weight decay did to the behaviour through the initial weights; nobody's."""
     prices: Tensor | None = None
     """What every visit would score if all of it were admitted, (v, g); None where that is not recorded."""
+    places: Places | None = None
+    """The same by place in the parameters; None where only sketches are recorded."""
 
     @property
     def chosen(self) -> Tensor:
@@ -68,12 +82,14 @@ class Sweep:
 
     Shapes:
         scores (v, g); prices (v, g), what every visit would score if all of it were admitted, None where only what was
-        admitted is recorded; first: per group (width), the adjoint of the initial weights.
+        admitted is recorded; first: per group (width), the adjoint of the initial weights; places (n,), the scores of
+        all visits together by place in the space of the record.
     """
 
     scores: Tensor
     prices: Tensor | None
     first: tuple[Tensor, ...]
+    places: Tensor
 
 
 def sweep(visits: Visits, gradient: Sequence[Tensor], damp: float, grounds: Grounds | None = None) -> Sweep:
@@ -98,7 +114,7 @@ def sweep_all(
     widths, count = visits.space.widths, len(gradients)
     q = torch.stack([torch.cat([part.double() for part in gradient]) for gradient in gradients])
     m = torch.zeros_like(q)
-    used, opened = _first_open(visits), _opened(visits)
+    used, opened, places = _first_open(visits), _opened(visits), torch.zeros_like(q)
     scores = torch.zeros(count, visits.count, len(widths), dtype=torch.float64)
     prices = torch.zeros_like(scores) if isinstance(visits.space, FactorSpace) else None
     states = _states(grounds)
@@ -128,11 +144,14 @@ def sweep_all(
             scores[:, start:stop] = whole * writing.factors
         else:
             scores[:, start:stop] = writing.scores(d) * clip
+        everything = clip.expand(1, writing.count, -1)
+        places += d * writing.pull(everything)
         pull = _transport(writing, clip, scores[:, start:stop].sum(2), rate, damp, ground)
         q = kept * q + (0.0 if book.decoupled else book.weight_decay) * d + pull
         m = torch.where(is_open, m_before, m)
     return [
-        Sweep(scores[at], None if prices is None else prices[at], tuple(split(q[at], widths))) for at in range(count)
+        Sweep(scores[at], None if prices is None else prices[at], tuple(split(q[at], widths)), places[at])
+        for at in range(count)
     ]
 
 
@@ -262,4 +281,5 @@ def _scores(gradient: Sequence[Tensor], plain: Sweep, found: Sweep | None, endin
     ways = zip(plain.first, gradient, ending.start, strict=True)
     start = torch.stack([(after - before.double()).dot(value) for after, before, value in ways])
     chosen = plain if found is None else found
-    return Scores(plain.scores, None if found is None else found.scores, start, chosen.prices)
+    places = Places(plain.places, chosen.places)
+    return Scores(plain.scores, None if found is None else found.scores, start, chosen.prices, places)

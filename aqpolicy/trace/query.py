@@ -7,6 +7,7 @@ moves nothing. Entry: `trace_behaviour`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Final
 
 import torch
@@ -16,7 +17,7 @@ from aqpolicy.errors import InputError
 from aqpolicy.lineage import NO_INDEX
 from aqpolicy.trace.attribution import DEFAULT_DAMP, Scores, score
 from aqpolicy.trace.behaviour import Behaviour, Named, build_model, measure
-from aqpolicy.trace.result import ErrorStatement, Event, Hop, Region, Signed, Trace
+from aqpolicy.trace.result import ErrorStatement, Event, Hop, Part, Region, Signed, Trace
 from aqpolicy.trace.rollup import (
     BAND,
     DRAWS,
@@ -39,6 +40,7 @@ from aqpolicy.trace.visits import (
     load_ending,
     load_visits,
     refuse_open_books,
+    trained_names,
 )
 from aqpolicy.units import MICRO
 
@@ -113,6 +115,7 @@ def explain(
         total=scores.chosen.sum().item(),
         opening=scores.opening.sum().item(),
         regions=_regions(run, scores, behaviour, ending),
+        rows=_rows(visits, scores, behaviour, ending, top),
         chain=chain,
         epochs=roll_up(scores, [(str(block.epoch),) for block, _ in run.rows]),
         steps=roll_up(scores, [(str(block.step),) for block, _ in run.rows])[:top],
@@ -137,6 +140,27 @@ def _regions(run: Run, scores: Scores, behaviour: Behaviour, ending: Ending) -> 
     )
     regions = (Region(name, chosen, l0, part.double().dot(way).item()) for name, chosen, l0, part, way in columns)
     return tuple(sorted(regions, key=lambda region: -abs(region.score)))
+
+
+def _rows(visits: Visits, scores: Scores, behaviour: Behaviour, ending: Ending, top: int) -> tuple[Part, ...]:
+    """Return the rows of parameters with the largest scores."""
+    if scores.places is None:
+        return ()
+    run, space = visits.run, visits.space
+    way = torch.cat([part.double() * gone for part, gone in zip(behaviour.gradient, ending.travelled, strict=True)])
+    columns, at = (scores.places.chosen, scores.places.contribution, way), 0
+    found: list[Part] = []
+    for group, name in enumerate(run.tables.groups):
+        for parameter, shape in zip(trained_names(run, group), space.shapes[group], strict=True):
+            # A vector is one row: its numbers belong to the rows of a matrix beside it, or to no row at all.
+            rows = shape[0] if len(shape) > 1 else 1
+            size = prod(shape)
+            chosen, contribution, holds = (part[at : at + size].view(rows, -1).sum(1) for part in columns)
+            for row in _strongest(chosen, top):
+                values = chosen[row].item(), contribution[row].item(), holds[row].item()
+                found.append(Part(name, parameter, row, *values))
+            at += size
+    return tuple(sorted(found, key=lambda part: -abs(part.score))[:top])
 
 
 def _chain(visits: Visits, scores: Scores, sources: Sources) -> tuple[Hop, ...]:

@@ -24,6 +24,19 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One row of a parameter: an output of a layer, a channel, a word of an embedding."""
+
+    group: str
+    parameter: str
+    row: int
+    score: float
+    contribution: float
+    holds: float
+    """Change of the behaviour along the way that the row went, to first order."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One consensus event of an observation's history."""
 
@@ -108,6 +121,8 @@ class Trace:
     opening: float
     """What weight decay did to the behaviour through the initial weights; nobody's."""
     regions: tuple[Region, ...]
+    rows: tuple[Part, ...]
+    """The strongest rows of parameters only; none where sketches were recorded, which know no rows."""
     chain: tuple[Hop, ...]
     epochs: tuple[Entry, ...]
     steps: tuple[Entry, ...]

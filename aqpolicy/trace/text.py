@@ -32,6 +32,12 @@ def trace_lines(trace: Trace) -> Iterator[str]:
     yield "depth groups          score  contribution  along its way"
     for region in trace.regions:
         yield f"  {plain(region.name):<16} {region.score:>+9.4g}  {region.contribution:>+12.4g}  {region.holds:>+13.4g}"
+    if trace.rows:
+        yield ""
+        yield "rows of parameters       score  contribution  along its way"
+        for part in trace.rows:
+            name = f"{plain(part.parameter)}[{part.row}]"
+            yield f"  {name:<20} {part.score:>+7.4g}  {part.contribution:>+12.4g}  {part.holds:>+13.4g}"
     yield ""
     yield "chain: depth group, update, example"
     for hop in trace.chain:

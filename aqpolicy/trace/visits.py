@@ -324,6 +324,12 @@ def _travelled(published: dict[str, Any], visits: Visits, group: int) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def trained_names(run: Run, group: int) -> list[str]:
+    """Return the names of a group's trained parameters, in the order in which they are recorded."""
+    trained = int(run.genesis["trained"][group], 16)
+    return [name for number, (name, _) in enumerate(run.bundle.parameters[group]) if trained >> number & 1]
+
+
 def flat_of(visits: Visits, group: int, state: dict[str, Any]) -> Tensor:
     """Return a group's trained parameters side by side.
 
@@ -331,10 +337,8 @@ def flat_of(visits: Visits, group: int, state: dict[str, Any]) -> Tensor:
         TraceError: They are not in the file, or other parameters are.
     """
     run = visits.run
-    trained = int(run.genesis["trained"][group], 16)
-    names = [name for number, (name, _) in enumerate(run.bundle.parameters[group]) if trained >> number & 1]
     try:
-        parts = [state[name].reshape(-1).double() for name in names]
+        parts = [state[name].reshape(-1).double() for name in trained_names(run, group)]
     except KeyError as error:
         raise TraceError(f"the published model has no parameter {error}") from error
     flat = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import torch
 from gate.pages import as_text
-from tracing.parts import PARTS, QUICK, Size
+from tracing.parts import QUICK, Size
 from tracing.results import Finding, Results
+from tracing.suite import PARTS
 
 PACKAGES = ("torch", "dattri", "captum", "scikit-learn")
 
@@ -28,7 +29,8 @@ BEFORE = """\
 # How far traces can be believed
 
 This page is written by a run of `make bench-trace` and is not edited by hand.{quick}
-What it measures are small models on small pictures; nothing about large ones follows from it.
+What it measures are small models on small pictures, and two layers on a frozen encoder of sentences; nothing about
+large models follows from it.
 
 ```text
 {facts}

@@ -134,6 +134,33 @@ def test_nothing_is_scored_where_nothing_was_admitted_and_its_price_is_known(run
     assert found.prices[shut, 1].all()
 
 
+def test_places_of_the_parameters_add_up_to_their_groups_and_rows_are_read_off_them(run: Run) -> None:
+    visits = load_visits(run)
+    found = trace_behaviour(run, MODEL, LOSS, top=10_000)
+    # Every row is listed: 12 and 3 of the weights, and one of each bias.
+    assert len(found.rows) == 12 + 1 + 3 + 1
+    assert {part.parameter for part in found.rows} == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    for region in found.regions:
+        own = [part for part in found.rows if part.group == region.name]
+        sums = [
+            sum(part.score for part in own),
+            sum(part.contribution for part in own),
+            sum(part.holds for part in own),
+        ]
+        said = [region.score, region.contribution, region.holds]
+        assert sums == pytest.approx(said, rel=1e-3, abs=1e-5 * visits.count)
+    weight = behaviour_gradient(load_ending(visits).state)
+    way = weight * (load_ending(visits).state["0.weight"] - model_of()[0].weight.detach())
+    rows = {part.row: part.holds for part in found.rows if part.parameter == "0.weight"}
+    assert [rows[number] for number in range(12)] == pytest.approx(way.sum(1).tolist(), rel=1e-4, abs=1e-6)
+
+
+def behaviour_gradient(state: dict[str, Tensor]) -> Tensor:
+    model = model_of()
+    model.load_state_dict(state)
+    return torch.autograd.grad(behaviour(model), model[0].weight)[0]
+
+
 def test_many_behaviours_at_once_are_each_by_itself(run: Run) -> None:
     visits = load_visits(run)
     ending = load_ending(visits)

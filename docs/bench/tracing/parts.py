@@ -317,11 +317,3 @@ def published(size: Size) -> Iterator[Finding]:
             yield say(peer.title, "LDS, another seed", lds(scores, masks, other))
             yield say(peer.title, "seconds", seconds)
         trained.close()
-
-
-PARTS: dict[str, Callable[[Size], Iterator[Finding]]] = {
-    "agreement": agreement,
-    "annotators": annotators,
-    "mislabels": mislabels,
-    "published": published,
-}

@@ -97,7 +97,7 @@ class Trained:
         """Train; everybody may write everything."""
         self._stack, self.setup = ExitStack(), setup
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        self._keys = _inputs(folder, setup)
+        self._keys = gate_inputs(folder, setup)
         self.model = setup.model()
         self.start = [parameter.detach().clone() for parameter in self.model.parameters()]
         self.checkpoints = _gated(setup, self.model, folder, self._keys, record, bits)
@@ -113,7 +113,7 @@ def gated_without(setup: Setup, refused: Sequence[int]) -> nn.Sequential:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = setup.model()
-        _gated(setup, model, folder, _inputs(folder, setup), "decisions", 8, [example_id(at) for at in refused])
+        _gated(setup, model, folder, gate_inputs(folder, setup), "decisions", 8, [example_id(at) for at in refused])
         return model
 
 
@@ -158,7 +158,7 @@ def _gated(  # noqa: PLR0917 - what a gate is attached with
     return saved
 
 
-def _inputs(folder: Path, setup: Setup) -> tuple[Keyring, SigningKey]:
+def gate_inputs(folder: Path, setup: Setup) -> tuple[Keyring, SigningKey]:
     """Write a signed bundle and a signed manifest: every annotator has a row, in which all is admitted."""
     author, issuer = SigningKey.generate("author"), SigningKey.generate("issuer")
     kinds = tuple(f"a{number}" for number in range(int(setup.owner.max()) + 1))
