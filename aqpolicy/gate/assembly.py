@@ -29,6 +29,7 @@ from aqpolicy.gate.ranks import ranks_of
 from aqpolicy.gate.records.promotion import Promotions
 from aqpolicy.gate.records.publication import Publisher
 from aqpolicy.gate.records.recorder import Recorder
+from aqpolicy.gate.records.size import record_size
 from aqpolicy.gate.resume import restore_random_states
 from aqpolicy.gate.routing.arrival import Plan
 from aqpolicy.gate.routing.backward import Backward
@@ -80,6 +81,7 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
     groups = bind_groups(inner, tables.groups, bundle.parameters)
     plan = SketchPlan(tuple(group.shapes for group in groups))
     recording = _recording(options, plan, groups)
+    size = record_size(options.record, [group.shapes for group in groups], options.bits, plan.widths)
     sets = ParameterSets(inner, optimizer, groups)
     meters, course = Meters(tables), Course(tables, options.today)
     metrics = Metrics(inner, options.metrics, metrics_of(tables))
@@ -147,7 +149,8 @@ def assemble(  # noqa: PLR0917 - what `attach` was given
         publisher=Publisher(run, recorder, Promotions(tables), metrics, plan, travelled),
         visits=visits,
         explainer=Explainer(tables, manifest, options.refused, visits),
-        live=_live(bundle, tables, options.progress, run) if ranks.rank == 0 else Live(None, tables),
+        size=size,
+        live=_live(bundle, tables, options.progress, run, str(size)) if ranks.rank == 0 else Live(None, tables),
         start=start,
     )
     if options.state is not None:
@@ -174,9 +177,9 @@ def _recording(options: Options, plan: SketchPlan, groups: Sequence[Group]) -> P
     return FactorPlan(tuple(len(group.parameters) for group in groups), options.bits)
 
 
-def _live(bundle: Any, tables: Tables, progress: bool | TextIO, run: Path | None) -> Live:
+def _live(bundle: Any, tables: Tables, progress: bool | TextIO, run: Path | None, opening: str) -> Live:
     version = getattr(bundle, "policy_version", "")
-    return Live(run, tables, progress, policy=f"{bundle.policy_name} {version}".strip())
+    return Live(run, tables, progress, policy=f"{bundle.policy_name} {version}".strip(), opening=opening)
 
 
 def _start(values: Sequence[Tensor], saved: Sequence[Tensor] | None) -> tuple[Tensor, ...]:

@@ -35,6 +35,7 @@ from aqpolicy.gate.motion.book import Entry
 from aqpolicy.gate.motion.verification import Outcome
 from aqpolicy.gate.parts import OpenStep, own_rows
 from aqpolicy.gate.records.recorder import StepFacts, Totals
+from aqpolicy.gate.records.size import RecordSize
 from aqpolicy.gate.resume import random_states
 from aqpolicy.gate.routing.backward import Found, Weights, check_loss
 from aqpolicy.gate.routing.leaks import identity
@@ -245,6 +246,11 @@ class Gate:
     def totals(self) -> Totals:
         """Live numbers of the run."""
         return self.machinery.recorder.totals
+
+    @property
+    def record_size(self) -> RecordSize:
+        """How many bytes a visit records; known before the first step."""
+        return self.machinery.size
 
     @property
     def queue(self) -> tuple[Waiting, ...]:

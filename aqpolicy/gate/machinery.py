@@ -19,6 +19,7 @@ from aqpolicy.gate.motion.verification import Verifier
 from aqpolicy.gate.ranks import Ranks
 from aqpolicy.gate.records.publication import Publisher
 from aqpolicy.gate.records.recorder import Recorder
+from aqpolicy.gate.records.size import RecordSize
 from aqpolicy.gate.routing.arrival import Plan
 from aqpolicy.gate.routing.backward import Backward
 from aqpolicy.gate.routing.sketch import SketchPlan
@@ -43,6 +44,7 @@ class Machinery:
     backward: Backward
     plan: SketchPlan
     recording: Plan | None
+    size: RecordSize
     """How gradients are recorded; None where they are not."""
     mover: Mover
     meters: Meters

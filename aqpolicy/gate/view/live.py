@@ -42,6 +42,7 @@ class Live:
         progress: bool | TextIO = False,
         *,
         policy: str = "",
+        opening: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Show nothing yet.
@@ -51,12 +52,15 @@ class Live:
             tables: The policy's tables, for the names and the limits.
             progress: Whether to print a line, or where to; by default nothing, with True to stderr.
             policy: What the policy is called.
+            opening: What the line says before the first step.
             clock: Tells seconds.
         """
         self._run, self._tables, self._policy, self._clock = run, tables, policy, clock
         self._limits = limits_of(tables)
         stream = sys.stderr if progress is True else progress or None
         self._line = None if stream is None else ProgressLine(stream)
+        if self._line is not None and opening:
+            self._line.note(opening)
         self._history: list[list[float]] = []
         self._stride, self._next_point, self._next_beat, self._call = 1, 0, clock(), -1
         self._began = self._next_beat
