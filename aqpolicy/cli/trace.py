@@ -40,7 +40,13 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--index", metavar="FILE", type=Path, help="answer from what `aqpolicy index` compiled, at once"
     )
-    parser.add_argument("--level", type=int, choices=(0, 3), default=3, help="0: contribution, 3: estimate (default)")
+    parser.add_argument(
+        "--level",
+        type=int,
+        choices=(0, 1, 3),
+        default=3,
+        help="0: contribution, 1: the behaviour's own book along the run (needs factors), 3: estimate (default)",
+    )
     parser.add_argument("--damp", type=float, default=2.0, metavar="X", help="curvature of the estimate (default 2)")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="updates and examples listed (default 10)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the answer as JSON")
@@ -66,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         return _source(args, opened)
     if args.what_if is not None:
         return _what_if(args, opened)
+    if args.level == 1:
+        return _journey(args, opened)
     from aqpolicy.rerun.applying import Calibrated, calibrated
     from aqpolicy.trace.text import trace_lines
 
@@ -114,6 +122,20 @@ def _trace(args: argparse.Namespace, opened: Run) -> Trace:
 
     model, behaviour = find_function(args.model), find_function(args.behaviour)
     return trace_behaviour(opened, model, behaviour, level=args.level, damp=args.damp, top=args.top)
+
+
+def _journey(args: argparse.Namespace, opened: Run) -> int:
+    from aqpolicy.trace.behaviour import find_function
+    from aqpolicy.trace.journey import follow
+
+    if args.html is not None:
+        raise InputError("--html shows levels 0 and 3; level 1 is text and --json")
+    found = follow(opened, find_function(args.model), find_function(args.behaviour), top=args.top)
+    if args.json is not None:
+        write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
+    for line in found.lines():
+        print(line)
+    return 0
 
 
 def _by_index(args: argparse.Namespace) -> int:

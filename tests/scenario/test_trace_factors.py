@@ -20,6 +20,7 @@ from aqpolicy.bundle import load_bundle
 from aqpolicy.cli.main import main
 from aqpolicy.errors import IllegalTrainingSetupError, TraceError
 from aqpolicy.gate.motion.rules import Sgd
+from aqpolicy.gate.records.start import read_start
 from aqpolicy.lineage import Row
 from aqpolicy.rerun.foreseeing import foresee
 from aqpolicy.trace import Run, audit_run, open_run
@@ -27,6 +28,7 @@ from aqpolicy.trace.attribution import Grounds, score, score_all, sweep
 from aqpolicy.trace.behaviour import Named, measure
 from aqpolicy.trace.closing import close_run
 from aqpolicy.trace.forward import Forward, settings_of
+from aqpolicy.trace.journey import follow
 from aqpolicy.trace.query import trace_behaviour
 from aqpolicy.trace.visits import Visits, close_books, load_ending, load_visits
 from aqpolicy.trace.writing import FactorWriting, split
@@ -159,6 +161,36 @@ def behaviour_gradient(state: dict[str, Tensor]) -> Tensor:
     model = model_of()
     model.load_state_dict(state)
     return torch.autograd.grad(behaviour(model), model[0].weight)[0]
+
+
+def test_a_behaviour_has_a_book_of_its_own_along_the_way(run: Run) -> None:
+    found = follow(run, MODEL, LOSS, top=100)
+    begun = model_of()
+    begun.load_state_dict(
+        dict(zip(begun.state_dict(), read_start(run.folder, run.genesis["start"]).values(), strict=True))
+    )
+    assert found.first == pytest.approx(behaviour(begun).item(), rel=1e-6)
+    told = found.first + found.fresh + found.carry + found.decay + found.left_over + found.records
+    assert told == pytest.approx(found.last, abs=1e-9)
+    assert abs(found.left_over) < 1e-5 * found.way + 1e-6  # single precision of the model itself
+    assert abs(found.trapezoid) < 2e-2 * found.way
+    assert abs(found.records) < 0.02 * found.way + 1e-4
+    assert sum(one.fresh for one in found.annotators) == pytest.approx(found.fresh, rel=1e-6, abs=1e-9)
+    assert sum(one.fresh for one in found.examples) == pytest.approx(found.fresh, rel=1e-6, abs=1e-9)
+    for name in ("fresh", "carry", "decay"):
+        assert sum(getattr(one, name) for one in found.groups) == pytest.approx(getattr(found, name), abs=1e-9)
+    book = run.blocks[0].book
+    assert bool(found.carry) == bool(book.momentum)
+    assert bool(found.decay) == bool(book.weight_decay)
+
+
+def test_a_behaviours_book_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, place = trained(tmp_path, "adamw"), str(Path(__file__))
+    asked = ["trace", str(folder), "--model", f"{place}:model_of", "--behaviour", f"{place}:behaviour", "--level", "1"]
+    assert main([*asked, "--json", str(tmp_path / "book.json")]) == 0
+    assert "momentum of earlier gradients" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "book.json").read_text())["annotators"]) == READERS
+    assert main([*asked, "--html", str(tmp_path / "book.html")]) == 2
 
 
 def test_many_behaviours_at_once_are_each_by_itself(run: Run) -> None:

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from aqpolicy.rerun.foreseeing import factors_of
+from aqpolicy.trace.behaviour import Named
 from aqpolicy.trace.closing import close_run
+from aqpolicy.trace.journey import follow
 
 from .data import Data, digits, mnist
 from .measures import auc, lds, slope, spearman
 from .ours import Reader
 from .peers import PEERS
 from .results import Finding
-from .setups import Setup, Trained, behaviours, gated_without, retrain
+from .setups import Setup, Trained, behaviours, gated_without, margins, retrain
 
 ANNOTATORS, CLASSES = 24, 3
 CARELESS, WRONG = (22, 23), 0.6
@@ -121,6 +123,13 @@ def _checks(say: Callable[..., Finding], setup: Setup, trained: Trained, masks: 
     worst = max(one.beyond for one in closing.accounts)
     whole = max(one.unexplained / one.way for one in closing.tensors)
     yield say("book, worst step", "unexplained, beyond what single precision stores", worst, 1e-4, "<=")
+    picture = setup.data.test_x[:1], setup.data.test_y[:1]
+    margin = Named("margin", lambda model: margins(model(picture[0]), picture[1]).squeeze(0), None)
+    journey = follow(trained.run, Named("model", setup.model, None), margin)
+    change = abs(journey.last - journey.first)
+    fine, coarse = abs(journey.left_over) / change, abs(journey.trapezoid) / change
+    yield say("a behaviour's own book, gradients half way too", "left over, of its change", fine, 1e-5, "<=")
+    yield say("a behaviour's own book, coarser rule", "left over, of its change", coarse, 1e-3, "<=")
     yield say("book, whole run from 8 bits", "unexplained, of the way of a tensor", whole)
 
 
