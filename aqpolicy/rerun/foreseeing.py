@@ -25,7 +25,7 @@ from aqpolicy.trace.attribution import DEFAULT_DAMP, score
 from aqpolicy.trace.behaviour import Named, build_model, measure
 from aqpolicy.trace.footprint import credentials_of
 from aqpolicy.trace.run import Run
-from aqpolicy.trace.visits import close_books, load_ending, load_visits, refuse_open_books
+from aqpolicy.trace.visits import balanced
 from aqpolicy.units import MICRO
 
 LARGE: Final = 0.1
@@ -95,9 +95,7 @@ def foresee(run: Run, bundle: Bundle, model: Named, behaviour: Named, *, damp: f
     steps, halted = decisions(run, bundle)
     if halted:
         raise TraceError(f"budget `{halted}` of the other policy would have halted the run; there is no end to foresee")
-    visits = load_visits(run)
-    ending = load_ending(visits)
-    refuse_open_books(close_books(visits, ending))
+    visits, ending, _ = balanced(run)
     measured = measure(visits, build_model(model, ending.state), behaviour)
     prices = score(visits, measured.gradient, ending, level=3, damp=damp).prices
     if prices is None:

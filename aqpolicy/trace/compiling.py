@@ -22,10 +22,7 @@ from aqpolicy.trace.visits import (
     FactorSpace,
     SketchSpace,
     Visits,
-    close_books,
-    load_ending,
-    load_visits,
-    refuse_open_books,
+    balanced,
 )
 from aqpolicy.trace.writing import split
 
@@ -57,9 +54,7 @@ def compile_index(
     """
     if size < 1 or not damp >= 0:
         raise InputError("an index has at least one number per example, and a damp is not negative")
-    visits = load_visits(run)
-    ending = load_ending(visits)
-    refuse_open_books(close_books(visits, ending))
+    visits, ending, _ = balanced(run)
     adaptive = isinstance(visits.space, FactorSpace) and any(block.book.second_momentum for block in run.blocks)
     grounds = Grounds(visits, ending.start) if adaptive else None
     basis, captured = _basis(visits, size)

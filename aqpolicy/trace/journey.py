@@ -28,10 +28,7 @@ from aqpolicy.trace.text import plain
 from aqpolicy.trace.visits import (
     FactorSpace,
     Visits,
-    close_books,
-    load_ending,
-    load_visits,
-    refuse_open_books,
+    balanced,
     trained_names,
 )
 from aqpolicy.trace.writing import split, spread
@@ -137,11 +134,9 @@ def follow(run: Run, model: Named, behaviour: Named, *, top: int = 10, progress:
     Raises:
         TraceError: The run recorded no factors, or its books do not close.
     """
-    visits = load_visits(run)
+    visits, ending, _ = balanced(run)
     if not isinstance(visits.space, FactorSpace):
         raise TraceError('the way of a behaviour is followed where factors are recorded; train with `record="factors"`')
-    ending = load_ending(visits)
-    refuse_open_books(close_books(visits, ending))
     built = build_model(model, ending.state)
     last = measure(visits, built, behaviour).value
     walker = _Walker(visits, built, behaviour)

@@ -36,10 +36,7 @@ from aqpolicy.trace.visits import (
     Ending,
     SketchSpace,
     Visits,
-    close_books,
-    load_ending,
-    load_visits,
-    refuse_open_books,
+    balanced,
     trained_names,
 )
 from aqpolicy.units import MICRO
@@ -76,10 +73,7 @@ def trace_behaviour(
     """
     if level not in METHODS or not damp >= 0 or top < 1:
         raise InputError("a level is 0 or 3, a damp is not negative, and at least one line is listed")
-    visits = load_visits(run)
-    ending = load_ending(visits)
-    closures = close_books(visits, ending)
-    refuse_open_books(closures)
+    visits, ending, closures = balanced(run)
     measured = measure(visits, build_model(model, ending.state), behaviour)
     return explain(visits, ending, closures, measured, level=level, damp=damp, top=top)
 

@@ -434,6 +434,19 @@ def tolerance_of(run: Run, space: FactorSpace, group: int, way: Tensor, length: 
     return room + lost
 
 
+def balanced(run: Run) -> tuple[Visits, Ending, tuple[Closure, ...]]:
+    """Return the visits of a run, where they led, and the book of every group, which balances.
+
+    Raises:
+        TraceError: The run cannot be traced, or its books do not close.
+    """
+    visits = load_visits(run)
+    ending = load_ending(visits)
+    closures = close_books(visits, ending)
+    refuse_open_books(closures)
+    return visits, ending, closures
+
+
 def refuse_open_books(closures: tuple[Closure, ...]) -> None:
     """Refuse a trace on books that do not balance.
 

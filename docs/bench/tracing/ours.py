@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from aqpolicy.trace.attribution import DEFAULT_DAMP, score_all
 from aqpolicy.trace.behaviour import Behaviour, Named, build_model, measure
 from aqpolicy.trace.rollup import sources_of
-from aqpolicy.trace.visits import Ending, Visits, close_books, load_ending, load_visits, refuse_open_books
+from aqpolicy.trace.visits import balanced
 
 from .setups import Trained, margins
 
@@ -37,9 +37,7 @@ class Reader:
     def __init__(self, trained: Trained) -> None:
         """Verify, read, and close the books."""
         self.trained = trained
-        self.visits: Visits = load_visits(trained.run)
-        self.ending: Ending = load_ending(self.visits)
-        refuse_open_books(close_books(self.visits, self.ending))
+        self.visits, self.ending, _ = balanced(trained.run)
         names = sources_of(self.visits).names
         numbers = torch.tensor([int(name.rpartition("-")[2]) for name in names])
         self.example = numbers[self.visits.example]
