@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aqpolicy.errors import InputError
 from aqpolicy.trace.attribution import DEFAULT_DAMP, Grounds, sweep_all
-from aqpolicy.trace.index import Facts, Index, rounded
+from aqpolicy.trace.index import WHOLE, Facts, Index, rounded
 from aqpolicy.trace.rollup import sources_of
 from aqpolicy.trace.run import Run
 from aqpolicy.trace.visits import (
@@ -44,7 +44,7 @@ def compile_index(
 
     Args:
         run: A run that recorded sketches or factors, from `open_run`.
-        size: Numbers per example.
+        size: Numbers per example; more, to be a multiple of `WHOLE`.
         damp: Weight of the curvature in the estimate; 0 makes it the contribution.
         progress: Is told how far it is.
 
@@ -57,7 +57,9 @@ def compile_index(
     visits, ending, _ = balanced(run)
     adaptive = isinstance(visits.space, FactorSpace) and any(block.book.second_momentum for block in run.blocks)
     grounds = Grounds(visits, ending.start) if adaptive else None
-    basis, captured = _basis(visits, size)
+    found, captured = _basis(visits, -(-size // WHOLE) * WHOLE)
+    # What the space of the record is too small for stays 0, and so do the numbers of examples.
+    basis = torch.nn.functional.pad(found, (0, 0, 0, -len(found) % WHOLE))
     sources = sources_of(visits)
     credentials = tuple(dict.fromkeys(sources.credential))
     owners = torch.tensor([credentials.index(name) for name in sources.credential], dtype=torch.int32)
@@ -66,13 +68,13 @@ def compile_index(
     rows = torch.zeros(len(sources.names), count)
     sums = torch.zeros(len(credentials), groups, count, dtype=torch.float64)
     once = max(1, ROOM // (8 * (visits.count * groups + 2 * basis.shape[1])))
-    for start in range(0, count, once):
-        asked = [split(one.double(), visits.space.widths) for one in basis[start : start + once]]
-        for number, found in enumerate(sweep_all(visits, asked, damp, grounds), start):
+    for start in range(0, len(found), once):
+        asked = [split(one.double(), visits.space.widths) for one in found[start : start + once]]
+        for number, answer in enumerate(sweep_all(visits, asked, damp, grounds), start):
             each = torch.zeros(len(sources.names), dtype=torch.float64)
-            rows[:, number] = each.index_add_(0, visits.example, found.scores.sum(1)).float()
-            sums[:, :, number].index_add_(0, of_visit, found.scores)
-        progress(min(count, start + once), count)
+            rows[:, number] = each.index_add_(0, visits.example, answer.scores.sum(1)).float()
+            sums[:, :, number].index_add_(0, of_visit, answer.scores)
+        progress(min(len(found), start + once), len(found))
     levels, scales = rounded(rows)
     space = visits.space
     facts = Facts(

@@ -39,10 +39,16 @@ MAGIC: Final = b"aqpolicy trace index 1\n"
 ROUNDED: Final = 127
 """Levels on either side of zero."""
 
+WHOLE: Final = 64
+"""Numbers that a processor takes at once, or a multiple of them: rows are that long, or a multiple."""
+
 _ALIGNED: Final = 64
 _LENGTH: Final = struct.Struct("<Q")
 _LARGEST_HEADER: Final = 64 * 1024 * 1024
 _LINES: Final = 20
+_ROUGH: Final = 2.0**-6
+"""Largest part that a score of short numbers may be off by: two roundings to 8 bits, and room."""
+
 _BLOCK: Final = 16384
 """Rows that are multiplied at once: they stay in a processor's cache."""
 
@@ -112,6 +118,44 @@ class Index:
             rows = self.levels[start : start + _BLOCK]
             torch.mv(room[: len(rows)].copy_(rows), wanted, out=found[start : start + len(rows)])
         return found.mul_(self.scales)
+
+    def strongest(self, known: Tensor, count: int) -> tuple[list[int], list[float]]:
+        """Return the examples with the largest scores, whatever their sign, and these.
+
+        All rows are first multiplied in short floating point, which is as fast as they come out of memory; those that
+        this cannot rule out are multiplied again.
+
+        Shapes:
+            known (k,).
+        """
+        count = min(count, len(self.levels))
+        rough = self._roughly(known.float()) if count else torch.empty(0)
+        if rough is None:
+            rough, chosen = self.scores(known), None
+        else:
+            least = rough.abs().topk(count).values[-1] if count else torch.zeros(())
+            chosen = (rough.abs() >= least * (1 - _ROUGH)).nonzero().squeeze(1)
+            rough = (self.levels[chosen].float() @ known.float()) * self.scales[chosen]
+        best = rough.abs().topk(count).indices
+        found = best if chosen is None else chosen[best]
+        return found.tolist(), rough[best].tolist()
+
+    def _roughly(self, known: Tensor) -> Tensor | None:
+        """Return all scores to one part in a hundred, or None where torch has no such product."""
+        # It reads whole registers, also behind the end of a row.
+        product = getattr(torch, "_weight_int8pack_mm", None) if self.levels.shape[1] % WHOLE == 0 else None
+        largest = known.abs().max() if len(known) else torch.zeros(())
+        if product is None or not largest > 0 or not bool(largest.isfinite()):
+            return None
+        # What the first short number of a coefficient leaves over is the second one.
+        whole = known / largest
+        high = whole.bfloat16()
+        pair = torch.stack([high, (whole - high.float()).bfloat16()])
+        try:
+            found: Tensor = product(pair, self.levels, torch.ones(len(self.levels), dtype=torch.bfloat16))
+        except RuntimeError:
+            return None
+        return found.float().sum(0).mul_(self.scales).mul_(largest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +243,15 @@ def ask(index: Index, name: str, value: float, gradient: Sequence[Tensor], top: 
     """
     q = torch.cat([part.reshape(-1).double() for part in gradient])
     known = index.basis.double() @ q if index.basis.numel() < 1 << 22 else (index.basis @ q.float()).double()
-    scores = index.scores(known)
-    best = scores.abs().topk(min(top, len(scores))).indices.tolist()
+    best, scores = index.strongest(known, top)
     by_source = index.sums @ known  # (c, g)
     facts, credentials = index.facts, index.facts.credentials
     totals = by_source.sum(1)
     order = totals.abs().argsort(descending=True, stable=True).tolist()
     by_group = sorted(zip(facts.groups, by_source.sum(0).tolist(), strict=True), key=lambda one: -abs(one[1]))
     length = q.square().sum()
-    off = index.scales.square().mean().div(12).sqrt() * known.norm() if len(scores) else torch.zeros(())
+    size = len(index.levels)
+    off = index.scales.square().mean().div(12).sqrt() * known.norm() if size else torch.zeros(())
     return Answer(
         run=facts.run,
         model=facts.model,
@@ -218,8 +262,11 @@ def ask(index: Index, name: str, value: float, gradient: Sequence[Tensor], top: 
         rounding=float(off),
         groups=tuple(by_group),
         annotators=tuple((credentials[at], totals[at].item(), int(index.visits[at])) for at in order),
-        examples=tuple((facts.examples[at], credentials[int(index.owners[at])], scores[at].item()) for at in best),
-        size=len(scores),
+        examples=tuple(
+            (facts.examples[at], credentials[int(index.owners[at])], score)
+            for at, score in zip(best, scores, strict=True)
+        ),
+        size=size,
     )
 
 

@@ -20,7 +20,7 @@ from aqpolicy.trace import Run, open_run
 from aqpolicy.trace.attribution import score
 from aqpolicy.trace.behaviour import Named, build_model, measure
 from aqpolicy.trace.compiling import compile_index
-from aqpolicy.trace.index import Index, ask, load_index, rounded, write_index
+from aqpolicy.trace.index import WHOLE, Facts, Index, ask, load_index, rounded, write_index
 from aqpolicy.trace.ranking import spearman
 from aqpolicy.trace.visits import load_ending, load_visits
 
@@ -87,9 +87,10 @@ def test_a_basis_of_the_whole_space_answers_as_the_reverse_pass(run: Run) -> Non
 def test_a_small_basis_says_what_it_holds_and_ranks_alike(run: Run) -> None:
     gradient, exact, names = measured(run)
     index = compile_index(run, size=48)
-    assert index.levels.shape == (60, 48)
-    identity = index.basis @ index.basis.T
-    torch.testing.assert_close(identity, torch.eye(len(identity)), rtol=0, atol=1e-5)
+    assert index.levels.shape == (60, WHOLE)
+    kept = index.basis[index.basis.any(1)]
+    assert len(kept) > 48
+    torch.testing.assert_close(kept @ kept.T, torch.eye(len(kept)), rtol=0, atol=1e-5)
     found = ask(index, "loss", 0.0, gradient, top=60)
     assert 0.8 < found.held <= 1.0
     assert 0.9 < index.facts.captured <= 1.0
@@ -102,8 +103,8 @@ def test_more_gradients_at_once_or_fewer_make_the_same_index(run: Run, monkeypat
     monkeypatch.setattr("aqpolicy.trace.compiling.ROOM", 1)
     told: list[tuple[int, int]] = []
     pieces = compile_index(run, size=10, progress=lambda done, count: told.append((done, count)))
-    assert told[-1] == (len(pieces.basis), len(pieces.basis))
-    assert len(told) == len(pieces.basis)
+    assert told == [(at + 1, len(told)) for at in range(len(told))]
+    assert len(told) == int(pieces.basis.any(1).sum())
     assert pieces.levels.shape == whole.levels.shape
 
 
@@ -158,6 +159,46 @@ def test_rounding_keeps_rows_to_half_a_level() -> None:
     levels, scales = rounded(rows)
     assert ((levels * scales.unsqueeze(1) - rows).abs() <= 0.501 * scales.unsqueeze(1)).all()
     assert not levels[7].any()
+
+
+@pytest.mark.parametrize("count", [0, 1, 10, 999, 5000])
+def test_the_strongest_are_those_of_the_slow_way(count: int) -> None:
+    chance = torch.Generator().manual_seed(count)
+    index = random_index(3000, 64, chance)
+    for number in range(20):
+        known = torch.randn(64, generator=chance).double() * 10.0 ** (number - 10)
+        scores = index.scores(known)
+        found, values = index.strongest(known, count)
+        wanted = scores.abs().topk(min(count, 3000))
+        assert sorted(map(abs, values), reverse=True) == pytest.approx(wanted.values.tolist(), rel=1e-4)
+        assert [scores[at].item() for at in found] == pytest.approx(values, rel=1e-4, abs=1e-4 * scores.std().item())
+    assert index.strongest(torch.zeros(64, dtype=torch.float64), count)[1] == [0.0] * min(count, 3000)
+
+
+def test_without_the_fast_product_the_strongest_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = torch.Generator().manual_seed(1)
+    index, known = random_index(3000, 64, chance), torch.randn(64, generator=chance).double()
+    fast = index.strongest(known, 50)
+    assert index._roughly(known.float()) is not None
+    monkeypatch.delattr(torch, "_weight_int8pack_mm")
+    assert index._roughly(known.float()) is None
+    slow = index.strongest(known, 50)
+    assert fast[0] == slow[0]
+    assert fast[1] == pytest.approx(slow[1], rel=1e-4)
+
+
+def random_index(examples: int, size: int, chance: torch.Generator) -> Index:
+    levels = torch.randint(-127, 128, (examples, size), generator=chance, dtype=torch.int8)
+    facts = Facts("r", "p", "", 2.0, ("a",), (), (((size,),),), None, ("c",), tuple(map(str, range(examples))), 1.0)
+    return Index(
+        facts,
+        torch.eye(size),
+        levels,
+        torch.rand(examples, generator=chance),
+        torch.zeros(examples, dtype=torch.int32),
+        torch.zeros(1, 1, size, dtype=torch.float64),
+        torch.tensor([examples]),
+    )
 
 
 def test_from_the_command_line(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
