@@ -23,7 +23,7 @@ def linear_use(length: int, wide: int, narrow: int, examples: int = 3) -> Use:
     [
         (Extent(1, 2, 2), True, True),  # one position: a product of norms
         (Extent(32, 768, 768), True, True),  # few positions, many features: Gram matrices
-        (Extent(128, 384, 384), True, True),
+        (Extent(128, 1536, 384), True, True),
         (Extent(256, 768, 768), True, False),  # in between: Gram matrices only where no sum is wanted
         (Extent(512, 64, 64), False, False),  # many positions, few features: the gradients themselves
         (Extent(128, 8, 384), False, False),  # an adapter of low rank
