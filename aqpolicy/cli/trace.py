@@ -38,6 +38,13 @@ def register(subparsers: Any) -> None:
         "--what-if", metavar="BUNDLE", type=Path, help="say what this policy would make of the behaviour; needs factors"
     )
     parser.add_argument(
+        "--replay",
+        metavar="ID",
+        action="append",
+        help="train again without this credential or example, and say what became of the behaviour (repeatable)",
+    )
+    parser.add_argument("--train", metavar="F", help="with --replay: the recipe, see docs/rerun.md")
+    parser.add_argument(
         "--index", metavar="FILE", type=Path, help="answer from what `aqpolicy index` compiled, at once"
     )
     parser.add_argument(
@@ -59,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     asked = [args.behaviour, args.example, args.from_annotator]
     if sum(question is not None for question in asked) != 1:
         raise InputError("give one of --behaviour (with --model), --example and --from-annotator")
+    if args.replay is not None:
+        return _replay(args)
     if args.behaviour is not None and args.model is None:
         raise InputError("--behaviour needs --model, the function that builds the untrained model")
     if args.what_if is not None and args.behaviour is None:
@@ -131,6 +140,24 @@ def _journey(args: argparse.Namespace, opened: Run) -> int:
     if args.html is not None:
         raise InputError("--html shows levels 0 and 3; level 1 is text and --json")
     found = follow(opened, find_function(args.model), find_function(args.behaviour), top=args.top)
+    if args.json is not None:
+        write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
+    for line in found.lines():
+        print(line)
+    return 0
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from aqpolicy.rerun.origin import Origin
+    from aqpolicy.rerun.proving import prove
+    from aqpolicy.trace.behaviour import find_function
+    from aqpolicy.trust import load_keyring
+
+    if args.behaviour is None or args.train is None:
+        raise InputError("--replay trains again: give --behaviour, and --train, the recipe")
+    origin = Origin(open_for_reading(args.run, args.keyring), load_keyring(args.keyring or args.run / "keyring.json"))
+    recipe, behaviour = find_function(args.train), find_function(args.behaviour)
+    found = prove(origin, recipe, behaviour, args.replay, damp=args.damp)
     if args.json is not None:
         write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
     for line in found.lines():

@@ -110,7 +110,7 @@ def calibrate(
     origin.refuse_several()
     base = baseline(origin, recipe)
     groups = _groups(origin, count, part, random.Random(seed), annotators=annotators)  # noqa: S311  # no secret
-    scores = [_scores(origin, base, behaviour, damp) for behaviour in behaviours]
+    scores = [scores_of(origin, base, behaviour, damp) for behaviour in behaviours]
     values = tuple(value_of(base.model, behaviour) for behaviour in behaviours)
     found = []
     for number, (kind, name, names) in enumerate(groups):
@@ -166,7 +166,7 @@ def value_of(model: nn.Module, behaviour: Named) -> float:
     return found
 
 
-def _scores(origin: Origin, base: Trained, behaviour: Named, damp: float) -> dict[str, float]:
+def scores_of(origin: Origin, base: Trained, behaviour: Named, damp: float) -> dict[str, float]:
     """Return what the trace says that each example adds to a behaviour."""
     built = Named("the recipe's model", lambda: copy.deepcopy(base.model), None)
     most = max(origin.run.manifest.size, 1) + sum(len(block.rows) for block in origin.run.blocks)

@@ -92,6 +92,30 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_trace_is_shown_by_training_without_a_reader_and_without_an_example(
+    planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, answer = planted / "recipe.py", tmp_path / "answer.json"
+    asked = ["trace", str(planted / "run"), "--behaviour", f"{code}:loss", "--train", f"{code}:train"]
+    assert main([*asked, "--replay", "reader5", "--replay", "1-0", "--json", str(answer)]) == 0
+    out = capsys.readouterr().out
+    assert "without   reader5 (20 examples)" in out
+    assert "the trace's estimate was" in out
+    found = json.loads(answer.read_text())
+    reader, single = found["without"]
+    # The reader whose labels are wrong raised the loss: without him it falls, as the estimate says.
+    assert reader["value"] < found["value"]
+    assert reader["estimate"] > 0
+    assert (reader["examples"], single["examples"]) == (20, 1)
+    named = [f"1-{number}" for number in range(5, 160, 8)]
+    trained = without(origin_of(planted), find_function(f"{code}:train"), named)
+    assert trained is not None
+    assert reader["value"] == value_of(trained.model, find_function(f"{code}:loss"))
+    assert main([*asked, "--replay", "nobody"]) == 2
+    assert "neither a credential" in capsys.readouterr().err
+    assert main([*asked[:4], "--replay", "reader5"]) == 2
+
+
 def test_the_card_of_a_run_with_a_planted_reader_says_that_the_trace_can_be_believed(planted: Path) -> None:
     code = planted / "recipe.py"
     behaviours = [find_function(f"{code}:loss{which}") for which in ("", *(f":{at}" for at in range(5000, 5006)))]
