@@ -17,9 +17,9 @@ from aqpolicy.bundle.tables import ERROR_ROW, Tables
 from aqpolicy.errors import TraceError
 from aqpolicy.lineage import NO_ENTROPY, NO_INDEX, NO_SURPRISAL, NOT_FINITE, Row, StepBlock
 from aqpolicy.trace import Run
-from aqpolicy.trace.course import Course
-from aqpolicy.trace.ledger import Ledger, Outcome, Visit
-from aqpolicy.trace.limits import Limits
+from aqpolicy.trace.auditing.course import Course
+from aqpolicy.trace.auditing.ledger import Ledger, Outcome, Visit
+from aqpolicy.trace.auditing.limits import Limits
 from aqpolicy.trace.words import REFUSED_EXAMPLE, reason_of, verdict_of
 from aqpolicy.units import MICRO
 

@@ -6,7 +6,7 @@ traced by `aqpolicy.trace.query.trace_behaviour`, which alone needs torch and is
 therefore not imported here.
 """
 
-from aqpolicy.trace.audit import AuditReport, audit, audit_run
+from aqpolicy.trace.auditing.audit import AuditReport, audit, audit_run
 from aqpolicy.trace.footprint import Footprint, GroupPart, SourceVisit, footprint
 from aqpolicy.trace.run import Run, open_run
 

@@ -38,7 +38,13 @@ def test_training_loads_neither_parser_nor_solver(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["aqpolicy.pipeline", "aqpolicy.lineage", "aqpolicy.provenance", "aqpolicy.bundle", "aqpolicy.trace.audit"],
+    [
+        "aqpolicy.pipeline",
+        "aqpolicy.lineage",
+        "aqpolicy.provenance",
+        "aqpolicy.bundle",
+        "aqpolicy.trace.auditing.audit",
+    ],
 )
 def test_authoring_and_auditing_load_no_torch(module: str) -> None:
     assert loaded_after(f"import {module}", ("torch", "numpy")) == set()

@@ -16,7 +16,7 @@ from support.crash_disk import strace
 from support.resuming import KEYRING, STEPS, whole, write_inputs
 
 from aqpolicy.lineage import verify_log
-from aqpolicy.trace.audit import audit_run
+from aqpolicy.trace.auditing.audit import audit_run
 
 TESTS = Path(__file__).parent.parent
 

@@ -20,11 +20,11 @@ from aqpolicy.gate.motion.meters import Meters
 from aqpolicy.lineage import Book, Row, StepBlock
 from aqpolicy.semantics import Run, RunState, Visit
 from aqpolicy.trace.attribution import DEFAULT_DAMP, Scores, contributions, sweep
+from aqpolicy.trace.auditing.ledger import Ledger, concerned
+from aqpolicy.trace.auditing.ledger import Visit as AuditedVisit
+from aqpolicy.trace.auditing.limits import Limits
+from aqpolicy.trace.auditing.metering import Metering
 from aqpolicy.trace.book import Terms, impulse
-from aqpolicy.trace.ledger import Ledger, concerned
-from aqpolicy.trace.ledger import Visit as AuditedVisit
-from aqpolicy.trace.limits import Limits
-from aqpolicy.trace.metering import Metering
 from aqpolicy.trace.rollup import roll_up
 from aqpolicy.trace.visits import SketchSpace, Visits
 from aqpolicy.trace.words import reason_of, verdict_of

@@ -19,7 +19,7 @@ from aqpolicy.provenance import Credential, Credentials, Field, Observation, Ses
 from aqpolicy.provenance.status import seal_status_list
 from aqpolicy.provenance.taxonomy import seal_taxonomy
 from aqpolicy.trace import open_run
-from aqpolicy.trace.audit import audit_run
+from aqpolicy.trace.auditing.audit import audit_run
 from aqpolicy.trust import sha256
 
 KEYS = KEYRING.with_key("taxonomy", office.OFFICER.verify_key).with_key("annotator-ca", office.CA.verify_key)

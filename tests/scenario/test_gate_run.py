@@ -17,7 +17,7 @@ from aqpolicy.errors import BudgetExhaustedError, BundleError
 from aqpolicy.gate import SketchPlan, attach
 from aqpolicy.lineage import LineageReader, verify_log
 from aqpolicy.provenance import Credential, Field, Observation, Session, issue_manifest, load_manifest
-from aqpolicy.trace.audit import audit_run
+from aqpolicy.trace.auditing.audit import audit_run
 from aqpolicy.trust import Keyring, SigningKey, decode_base64, example_key, sha256
 
 NAMES = [f"{1 + number % 3}-{number}" for number in range(12)]

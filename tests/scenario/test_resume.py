@@ -13,7 +13,7 @@ from support.resuming import KEYRING, LOG, NAMES, STEPS, TABLE, begin, go_on, ma
 from aqpolicy.errors import IllegalTrainingSetupError, InputError, LineageError
 from aqpolicy.lineage import LineageReader, verify_log
 from aqpolicy.trace import open_run
-from aqpolicy.trace.audit import audit_run
+from aqpolicy.trace.auditing.audit import audit_run
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from support import resuming_ranks
 from support.resuming import KEYRING, write_inputs
 
 from aqpolicy.lineage import LineageReader, verify_log
-from aqpolicy.trace.audit import audit_run
+from aqpolicy.trace.auditing.audit import audit_run
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from aqpolicy.gate.describe import describe_model
 from aqpolicy.lineage import verify_log
 from aqpolicy.pipeline import Pipeline
 from aqpolicy.provenance import Credential, Field, Observation, Session, issue_manifest
-from aqpolicy.trace.audit import audit_run
+from aqpolicy.trace.auditing.audit import audit_run
 from aqpolicy.trust import Keyring, SigningKey, canonical_json, sha256
 
 POLICY = SMALL.replace(

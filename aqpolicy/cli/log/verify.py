@@ -106,7 +106,7 @@ def _verify(args: argparse.Namespace, keyring: Keyring) -> None:
             f"`{args.run}` has no bundle.aqb, so its decisions cannot be derived again; put it back, or give "
             "--structure-only to look at the log alone"
         )
-    from aqpolicy.trace.audit import audit_run
+    from aqpolicy.trace.auditing.audit import audit_run
 
     with Meter("deriving") as meter:
         audited = audit_run(args.run, keyring, meter)

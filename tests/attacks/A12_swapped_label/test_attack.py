@@ -35,7 +35,7 @@ from aqpolicy.provenance import (
 )
 from aqpolicy.provenance.evidence import label_evidence, verify_label
 from aqpolicy.provenance.header import SESSION
-from aqpolicy.trace.audit import _Auditor, audit_run
+from aqpolicy.trace.auditing.audit import _Auditor, audit_run
 from aqpolicy.trust import SigningKey, digest_text, verify_inclusion
 
 ISSUER = SigningKey.from_seed("issuer", bytes(32))

@@ -11,7 +11,7 @@ from support.promises import policy, promote, verify
 
 from aqpolicy.bundle.tables import NO_LIMIT, ObligationTable, Row, StageTable, Tables
 from aqpolicy.errors import CorruptLogError
-from aqpolicy.trace.course import Course
+from aqpolicy.trace.auditing.course import Course
 from aqpolicy.units import MICRO
 
 STAGES = (StageTable("trial"), StageTable("ward", (("gold", ">=", 900_000),)), StageTable("open", (("gold", ">", 0),)))

@@ -8,8 +8,8 @@ from support.gating import budget, tables
 from aqpolicy.bundle.tables import Row
 from aqpolicy.gate import Reason
 from aqpolicy.trace import words
-from aqpolicy.trace.ledger import Ledger, Visit, concerned
-from aqpolicy.trace.limits import Decided
+from aqpolicy.trace.auditing.ledger import Ledger, Visit, concerned
+from aqpolicy.trace.auditing.limits import Decided
 from aqpolicy.trace.words import reason_of, verdict_of
 
 NAT = 1_000_000

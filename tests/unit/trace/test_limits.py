@@ -8,7 +8,7 @@ from support.gating import budget, tables
 
 from aqpolicy.bundle.tables import NO_LIMIT, AttributeTable, ObligationTable, Row, Tables
 from aqpolicy.trace import words
-from aqpolicy.trace.limits import Limits
+from aqpolicy.trace.auditing.limits import Limits
 from aqpolicy.units import MICRO
 
 KEY, OTHER = b"a" * 16, b"b" * 16

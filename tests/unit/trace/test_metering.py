@@ -12,7 +12,7 @@ from support.promises import budget, metered, policy
 from aqpolicy.bundle.tables import BudgetTable
 from aqpolicy.errors import CorruptLogError
 from aqpolicy.lineage import NOT_MEASURED, Book
-from aqpolicy.trace.metering import MARGIN, Metering
+from aqpolicy.trace.auditing.metering import MARGIN, Metering
 from aqpolicy.units import MICRO
 
 BOTH = {"groups": (0, 1)}

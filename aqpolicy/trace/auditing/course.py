@@ -14,8 +14,8 @@ from typing import Any
 from aqpolicy.bundle.tables import Tables
 from aqpolicy.errors import CorruptLogError
 from aqpolicy.lineage import StepBlock
-from aqpolicy.trace.checking import Checking
-from aqpolicy.trace.promoting import Promoting
+from aqpolicy.trace.auditing.checking import Checking
+from aqpolicy.trace.auditing.promoting import Promoting
 from aqpolicy.trace.words import COMPARE
 
 Event = Mapping[str, Any]

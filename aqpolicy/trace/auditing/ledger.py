@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aqpolicy.bundle.tables import NO_LIMIT, BudgetTable, Tables
-from aqpolicy.trace.limits import Decided
+from aqpolicy.trace.auditing.limits import Decided
 from aqpolicy.trace.words import ATTENUATED, DEFERRED, EXHAUSTED, GRADIENT_NOT_FINITE, HALTED, NOT_FINITE, PER_UPDATE
 from aqpolicy.units import MICRO
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 from aqpolicy.bundle.tables import ERROR_ROW, NO_LIMIT
 from aqpolicy.errors import CorruptLogError, TraceError
 from aqpolicy.lineage import NO_ENTROPY, NO_INDEX, NO_SURPRISAL, NOT_FINITE, NOT_MEASURED, Row, StepBlock
-from aqpolicy.trace.course import Course
-from aqpolicy.trace.ledger import Ledger, Outcome, Visit, concerned
-from aqpolicy.trace.limits import Limits
-from aqpolicy.trace.metering import Metering
-from aqpolicy.trace.report import AuditReport
+from aqpolicy.trace.auditing.course import Course
+from aqpolicy.trace.auditing.ledger import Ledger, Outcome, Visit, concerned
+from aqpolicy.trace.auditing.limits import Limits
+from aqpolicy.trace.auditing.metering import Metering
+from aqpolicy.trace.auditing.report import AuditReport
 from aqpolicy.trace.run import FACTORS, Progress, Run, located, open_run
 from aqpolicy.trace.sketches import SKETCH, SketchShape, sketch_shape
 from aqpolicy.trace.words import REFUSED_EXAMPLE, reason_of, verdict_of
