@@ -14,7 +14,7 @@ GPU_TESTS := tests/unit/gate/test_cuda.py tests/unit/gate/test_flush.py tests/un
   tests/scenario/test_gate_identity.py tests/scenario/test_leaks.py tests/scenario/test_faults.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long test-gpu fuzz night fine-tune lint format grammar bench bench-gate bench-language bench-lineage bench-trace docs clean
+.PHONY: help demo test test-fast test-long test-gpu fuzz night fine-tune lint format grammar bench bench-gate bench-language bench-lineage bench-routing bench-trace docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -83,6 +83,9 @@ bench-gate: $(VENV)/.bench  ## the gate beside plain training, opacus and torch.
 
 bench-trace: $(VENV)/.bench  ## traces held to trainings without the examples, beside dattri and captum; half an hour
 	@$(BIN)/python docs/bench/tracing.py --page docs/performance-trace.md
+
+bench-routing: $(VENV)/.bench  ## a published table of gradient routing, as a policy; ten minutes
+	@$(BIN)/python docs/bench/routing.py --page docs/performance-routing.md
 
 bench-language: $(VENV)/.bench  ## checker, formatter and decisions beside cedarpy, regopy and a CEL engine
 	@$(BIN)/python docs/bench/language.py
