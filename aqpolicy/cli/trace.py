@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from aqpolicy.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aqpolicy.rerun.applying import Calibrated
     from aqpolicy.rerun.foreseeing import Foreseen
     from aqpolicy.trace import Run
     from aqpolicy.trace.result import Trace
@@ -66,16 +69,11 @@ def run(args: argparse.Namespace) -> int:
     asked = [args.behaviour, args.example, args.from_annotator]
     if sum(question is not None for question in asked) != 1:
         raise InputError("give one of --behaviour (with --model), --example and --from-annotator")
+    _refuse_together(args)
     if args.replay is not None:
         return _replay(args)
-    if args.behaviour is not None and args.model is None:
-        raise InputError("--behaviour needs --model, the function that builds the untrained model")
-    if args.what_if is not None and args.behaviour is None:
-        raise InputError("--what-if is about a behaviour; give --behaviour and --model")
     if args.index is not None:
         return _by_index(args)
-    if args.html is not None and args.behaviour is None:
-        raise InputError("--html shows where a behaviour comes from; give --behaviour and --model")
     opened = open_for_reading(args.run, args.keyring)
     if args.behaviour is None:
         return _source(args, opened)
@@ -89,17 +87,46 @@ def run(args: argparse.Namespace) -> int:
     found = _trace(args, opened)
     intervals = calibrated(found, args.run)
     if args.html is not None:
-        _write_page(args, found)
+        _write_page(args, found, intervals)
     facts = found.to_json()
+    lines = list(trace_lines(found))
     if isinstance(intervals, Calibrated):
         facts["calibrated"] = intervals.to_json()
+        lines += ["", *intervals.lines(args.top)]
+    elif intervals is not None:
+        lines += ["", intervals]
+    return _tell(args, facts, lines)
+
+
+def _refuse_together(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together, before anything is opened.
+
+    Raises:
+        InputError: Some do not.
+    """
+    if args.html is not None and args.behaviour is None:
+        raise InputError("--html shows where a behaviour comes from; give --behaviour and --model")
+    if args.behaviour is None and (args.what_if or args.index or args.replay):
+        raise InputError("--what-if, --index and --replay are about a behaviour; give --behaviour")
+    ways = [name for name in ("what_if", "index", "replay") if getattr(args, name) is not None]
+    if len(ways) > 1:
+        raise InputError(f"--{ways[0].replace('_', '-')} and --{ways[1]} are two questions; ask one")
+    if args.replay is not None and args.train is None:
+        raise InputError("--replay trains again; give --train, the recipe")
+    if args.behaviour is not None and args.replay is None and args.model is None:
+        raise InputError("--behaviour needs --model, the function that builds the untrained model")
+    if args.html is not None and (args.index is not None or args.replay is not None or args.level == 1):
+        raise InputError(
+            "--html shows levels 0 and 3, traced in full; --index, --replay and level 1 are text and --json"
+        )
+
+
+def _tell(args: argparse.Namespace, facts: dict[str, Any], lines: Iterable[str]) -> int:
+    """Print an answer, and write it as JSON where that is asked for."""
     if args.json is not None:
         write_json(args.json, json.dumps(facts, indent=1, allow_nan=False).encode("utf-8") + b"\n")
-    for line in trace_lines(found):
+    for line in lines:
         print(line)
-    if intervals is not None:
-        print()
-        print("\n".join(intervals.lines(args.top) if isinstance(intervals, Calibrated) else [intervals]))
     return 0
 
 
@@ -137,14 +164,8 @@ def _journey(args: argparse.Namespace, opened: Run) -> int:
     from aqpolicy.trace.behaviour import find_function
     from aqpolicy.trace.journey import follow
 
-    if args.html is not None:
-        raise InputError("--html shows levels 0 and 3; level 1 is text and --json")
     found = follow(opened, find_function(args.model), find_function(args.behaviour), top=args.top)
-    if args.json is not None:
-        write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
-    for line in found.lines():
-        print(line)
-    return 0
+    return _tell(args, found.to_json(), found.lines())
 
 
 def _replay(args: argparse.Namespace) -> int:
@@ -153,59 +174,45 @@ def _replay(args: argparse.Namespace) -> int:
     from aqpolicy.trace.behaviour import find_function
     from aqpolicy.trust import load_keyring
 
-    if args.behaviour is None or args.train is None:
-        raise InputError("--replay trains again: give --behaviour, and --train, the recipe")
     origin = Origin(open_for_reading(args.run, args.keyring), load_keyring(args.keyring or args.run / "keyring.json"))
     recipe, behaviour = find_function(args.train), find_function(args.behaviour)
     found = prove(origin, recipe, behaviour, args.replay, damp=args.damp)
-    if args.json is not None:
-        write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
-    for line in found.lines():
-        print(line)
-    return 0
+    return _tell(args, found.to_json(), found.lines())
 
 
 def _by_index(args: argparse.Namespace) -> int:
     from aqpolicy.trace.behaviour import find_function
     from aqpolicy.trace.index import trace_by_index
 
-    if args.behaviour is None or args.what_if is not None or args.html is not None:
-        raise InputError("--index answers a behaviour, as text or --json; leave --what-if and --html out")
     model, behaviour = find_function(args.model), find_function(args.behaviour)
     found = trace_by_index(args.run, args.index, model, behaviour, args.top)
-    if args.json is not None:
-        write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
-    for line in found.lines():
-        print(line)
-    return 0
+    return _tell(args, found.to_json(), found.lines())
 
 
-def _write_page(args: argparse.Namespace, found: Trace, foreseen: Foreseen | None = None) -> None:
+def _write_page(
+    args: argparse.Namespace, found: Trace, intervals: Calibrated | str | None, foreseen: Foreseen | None = None
+) -> None:
     from aqpolicy.report.trace_page import render_trace_page
-    from aqpolicy.rerun.applying import Calibrated, calibrated
     from aqpolicy.trust import replace_file
 
-    intervals = calibrated(found, args.run)
-    page = render_trace_page(found, intervals if isinstance(intervals, Calibrated) else None, foreseen)
+    page = render_trace_page(found, None if isinstance(intervals, str) else intervals, foreseen)
     replace_file(args.html, page.encode("utf-8"))
-    print(f"{args.html}: written", file=sys.stderr)
+    print(f"aqpolicy: wrote {args.html}", file=sys.stderr)
 
 
 def _what_if(args: argparse.Namespace, opened: Run) -> int:
     from aqpolicy.bundle import load_bundle
+    from aqpolicy.rerun.applying import calibrated
     from aqpolicy.rerun.foreseeing import foresee
     from aqpolicy.trace.behaviour import find_function
     from aqpolicy.trust import load_keyring
 
     other = load_bundle(args.what_if, load_keyring(args.keyring or args.run / "keyring.json"))
     found = foresee(opened, other, find_function(args.model), find_function(args.behaviour), damp=args.damp)
-    if args.json is not None:
-        write_json(args.json, json.dumps(found.to_json(), indent=1, allow_nan=False).encode("utf-8") + b"\n")
     if args.html is not None:
-        _write_page(args, _trace(args, opened), found)
-    for line in found.lines():
-        print(line)
-    return 0
+        traced = _trace(args, opened)
+        _write_page(args, traced, calibrated(traced, args.run), found)
+    return _tell(args, found.to_json(), found.lines())
 
 
 def _source(args: argparse.Namespace, opened: Run) -> int:

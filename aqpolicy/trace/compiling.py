@@ -67,7 +67,7 @@ def compile_index(
     groups, count = len(run.tables.groups), len(basis)
     rows = torch.zeros(len(sources.names), count)
     sums = torch.zeros(len(credentials), groups, count, dtype=torch.float64)
-    once = max(1, ROOM // (8 * (visits.count * groups + 2 * basis.shape[1])))
+    once = max(1, ROOM // (8 * (2 * visits.count * groups + 4 * basis.shape[1])))
     for start in range(0, len(found), once):
         asked = [split(one.double(), visits.space.widths) for one in found[start : start + once]]
         for number, answer in enumerate(sweep_all(visits, asked, damp, grounds), start):

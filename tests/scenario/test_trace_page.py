@@ -86,6 +86,24 @@ def test_a_page_is_of_a_behaviour(told: tuple[Path, dict[str, Any]], capsys: pyt
     assert "--html shows where a behaviour comes from" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--index", "i", "--replay", "ann", "--train", "t"], "two questions"),
+        (["--what-if", "w", "--index", "i"], "two questions"),
+        (["--replay", "ann"], "give --train"),
+        (["--replay", "ann", "--train", "t", "--html", "h"], "text and --json"),
+        (["--level", "1", "--html", "h"], "text and --json"),
+    ],
+)
+def test_what_does_not_go_together_is_said_before_anything_is_opened(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["trace", "no such run", "--model", f"{PLACE}:build", "--behaviour", f"{PLACE}:behaviour:x"]
+    assert main([*asked, *options]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_real_browser_adds_up_what_the_address_leaves_out(told: tuple[Path, dict[str, Any]]) -> None:
     browser = shutil.which("chromium")
     if browser is None:
