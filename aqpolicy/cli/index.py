@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Verify, compile, write."""
     from aqpolicy.cli.trace import open_for_reading
     from aqpolicy.trace.compiling import compile_index
-    from aqpolicy.trace.index import write_index
+    from aqpolicy.trace.index_file import write_index
 
     opened = open_for_reading(args.run, args.keyring)
     index = compile_index(opened, size=args.size, damp=args.damp, progress=_show)

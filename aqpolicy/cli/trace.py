@@ -181,8 +181,8 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _by_index(args: argparse.Namespace) -> int:
+    from aqpolicy.trace.answering import trace_by_index
     from aqpolicy.trace.behaviour import find_function
-    from aqpolicy.trace.index import trace_by_index
 
     model, behaviour = find_function(args.model), find_function(args.behaviour)
     found = trace_by_index(args.run, args.index, model, behaviour, args.top)

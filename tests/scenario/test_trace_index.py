@@ -17,10 +17,12 @@ from torch.nn import functional
 from aqpolicy.cli.main import main
 from aqpolicy.errors import InputError, TraceError
 from aqpolicy.trace import Run, open_run
+from aqpolicy.trace.answering import ask
 from aqpolicy.trace.attribution import score
 from aqpolicy.trace.behaviour import Named, build_model, measure
 from aqpolicy.trace.compiling import compile_index
-from aqpolicy.trace.index import WHOLE, Facts, Index, ask, load_index, rounded, write_index
+from aqpolicy.trace.index import WHOLE, Facts, Index, rounded
+from aqpolicy.trace.index_file import load_index, write_index
 from aqpolicy.trace.ranking import spearman
 from aqpolicy.trace.visits import load_ending, load_visits
 

@@ -53,8 +53,9 @@ from aqpolicy.provenance.status import STATUS_TYPE, open_status_list, seal_statu
 from aqpolicy.provenance.taxonomy import TAXONOMY_TYPE, open_taxonomy, seal_taxonomy
 from aqpolicy.report.live_form import parse_live
 from aqpolicy.trace.factors import FactorShape
-from aqpolicy.trace.index import MAGIC as INDEX_MAGIC
-from aqpolicy.trace.index import Facts, Index, load_index, rounded, write_index
+from aqpolicy.trace.index import Facts, Index, rounded
+from aqpolicy.trace.index_file import MAGIC as INDEX_MAGIC
+from aqpolicy.trace.index_file import load_index, write_index
 from aqpolicy.trust import (
     Checkpoint,
     Frontier,

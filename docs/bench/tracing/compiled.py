@@ -10,8 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from aqpolicy.trace.answering import ask
 from aqpolicy.trace.compiling import compile_index
-from aqpolicy.trace.index import Facts, Index, ask
+from aqpolicy.trace.index import Facts, Index
 
 from .data import digits
 from .measures import lds, spearman
